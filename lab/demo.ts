@@ -1,0 +1,195 @@
+import { writeFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { wording } from '../common/errors.ts'
+import type { InstanceShape } from '../orchestrator/api/wire.ts'
+import { DhcpClient } from './clients.ts'
+import { LabError, run, waitFor } from './command.ts'
+import { wipeLab } from './lab.ts'
+import { LAB_NETWORK } from './namespaces.ts'
+import { DEFAULT_PREFIX } from './places.ts'
+import { quoted } from './processes.ts'
+import { Site } from './site.ts'
+
+const usage = `npm run demo [-- OPTIONS]
+
+The main job, for real: devices take DHCPv6 leases from dnsmasq, and each gets a machine of its own that only it reaches.
+Host, bridges and devices are network namespaces; this machine's own network and firewall are not touched. Stays up until
+Ctrl-C, which undoes everything.
+
+--clients N  devices (3; at most 50)
+--once       give the leases back after the tour, check that nothing is left, and end with 0 if so
+--wipe       remove what is kept between runs for speed (/var/lib/orchestrator-lab), and end
+--help       this text
+`
+
+const { values } = parseArgs({
+  options: {
+    clients: { type: 'string', default: '3' },
+    once: { type: 'boolean', default: false },
+    wipe: { type: 'boolean', default: false },
+    help: { type: 'boolean', short: 'h', default: false },
+  },
+})
+
+const began = performance.now()
+function say(text: string): void {
+  process.stderr.write(`[${((performance.now() - began) / 1000).toFixed(1).padStart(6)} s] ${text}\n`)
+}
+function show(text = ''): void {
+  process.stdout.write(`${text}\n`)
+}
+
+const STAGES = ['hook', 'stored', 'decided', 'sandbox', 'started', 'reachable'] as const
+/** What the machine's own network could show of a lab that leaked into it. */
+const MACHINE_LISTS = [
+  ['ip', '-brief', 'link', 'show'],
+  ['ip', 'netns', 'list'],
+  ['nft', 'list', 'tables'],
+] as const
+
+/** Names that only a lab or its daemons give; whatever else comes and goes on this machine is not ours to judge. */
+const OURS = new RegExp(`netns list: ${DEFAULT_PREFIX}-|tables: .*unionize|show: (br-(clients|instances)|ui-)`)
+
+/** Lines that are in the machine's own network: names of links and namespaces, firewall tables. */
+async function machineTraces(): Promise<Set<string>> {
+  const lists = MACHINE_LISTS.map(async ([file, ...args]) => {
+    const lines = (await run(file, args)).split('\n').filter((line) => line !== '')
+    return lines.map((line) => `${args.join(' ')}: ${file === 'ip' ? line.split(/\s/)[0] : line}`)
+  })
+  return new Set((await Promise.all(lists)).flat())
+}
+
+async function instances(site: Site): Promise<InstanceShape[]> {
+  return (await site.orctlJson<{ items: InstanceShape[] }>('get', 'instances')).items
+}
+
+/** One device from the plug to its page. @returns its instance @throws LabError when the page is not that of its instance */
+async function tour(site: Site, client: DhcpClient, signal: AbortSignal): Promise<InstanceShape> {
+  const asked = await client.request(signal)
+  const lease = await client.lease(20_000, signal)
+  const leasedMs = Date.now() - asked
+  const instance = await waitFor(
+    `an instance for ${client.hostname}`,
+    async () => {
+      const found = (await instances(site)).find((i) => i.owner.duid === client.duid && i.owner.iaid === client.iaid)
+      return found?.timelineMs.reachable === undefined ? undefined : found
+    },
+    { timeoutMs: 30_000, everyMs: 50, signal },
+  )
+  const url = `http://my.${LAB_NETWORK.domain}/`
+  const fetching = performance.now()
+  const page = await client.get(url)
+  const pageMs = performance.now() - fetching
+  if (page.status !== 200 || !page.body.includes(`content="${instance.id}"`)) {
+    throw new LabError('wrong-page', `${client.hostname} got a page at ${url} that is not that of ${instance.id}`)
+  }
+  const times = STAGES.map((stage) => `${stage} ${Math.round(instance.timelineMs[stage] ?? Number.NaN)}`)
+  show(`
+  ${client.hostname}
+    lease     ${lease.address}, ${leasedMs} ms after it first asked (a second of that is its own address detection)
+    instance  ${instance.name}.${LAB_NETWORK.domain} = ${instance.address} (${instance.id})
+    page      ${url} -> ${page.status}, its own, in ${Math.round(pageMs)} ms
+    timeline  ${times.join(' · ')} ms`)
+  return instance
+}
+
+/** Each device knocks at its neighbour's instance. @throws LabError when one is let in */
+async function knock(clients: readonly DhcpClient[], theirs: readonly InstanceShape[]): Promise<void> {
+  for (const [index, client] of clients.entries()) {
+    const neighbour = theirs[(index + 1) % theirs.length]
+    if (neighbour === undefined || clients.length < 2) return
+    const outcome = await client.agent.call('dial', { address: neighbour.address, port: 80, timeoutMs: 300 })
+    if (outcome === 'accepted') throw new LabError('not-isolated', `${client.hostname} reached ${neighbour.name}`)
+    show(`  ${client.hostname} knocks at ${neighbour.name} (${neighbour.address}): ${outcome}`)
+  }
+}
+
+/** Writes an `orctl` that works from any shell on this machine. @returns its path */
+function writeOrctl(site: Site): string {
+  const path = site.path('orctl')
+  const command = ['nsenter', `--net=/run/netns/${site.namespace}`, '--', ...site.orctlCommand()]
+  writeFileSync(path, `#!/bin/sh\nexec ${command.map(quoted).join(' ')} "$@"\n`, { mode: 0o755 })
+  return path
+}
+
+function lookAround(orctl: string, clients: readonly DhcpClient[]): void {
+  const [first] = clients
+  if (first === undefined) return
+  const enter = `nsenter --target ${first.agent.process.pid} --net --mount --uts --`
+  show(`
+Look around (another terminal, as root):
+  ${orctl} get instances            also: leases, hosts, templates; describe instance NAME; events; logs NAME
+  ${enter} curl http://my.${LAB_NETWORK.domain}/
+                                    what ${first.hostname} sees; without a command: a shell there
+  ls ${orctl.replace(/orctl$/, 'log')}
+Ctrl-C undoes everything.`)
+}
+
+/** All devices give their leases back. Resolves when no instance and no container of one is left. */
+async function release(site: Site, clients: readonly DhcpClient[]): Promise<void> {
+  say('the devices give their leases back')
+  await Promise.all(clients.map((client) => client.release()))
+  await waitFor(
+    'the end of every instance',
+    async () => {
+      const containers = await site.engine.containers('org.orchestrator.role=service')
+      return containers.length === 0 && (await instances(site)).length === 0
+    },
+    { timeoutMs: 30_000, everyMs: 100 },
+  )
+  say('every instance is gone')
+}
+
+async function demo(count: number, signal: AbortSignal): Promise<void> {
+  const site = await Site.open({ prefix: DEFAULT_PREFIX, say, signal })
+  let left: string[] = []
+  try {
+    say(`plugging in ${count} device(s), each a namespace with a link of its own`)
+    const clients = await Promise.all(
+      Array.from({ length: count }, (_, i) => new DhcpClient(site.prefix, i + 1).plug(signal)),
+    )
+    say('they ask for leases (dhcpcd)')
+    const theirs = await Promise.all(clients.map((client) => tour(site, client, signal)))
+    show()
+    await knock(clients, theirs)
+    if (!values.once) {
+      lookAround(writeOrctl(site), clients)
+      await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
+    }
+    if (values.once) await release(site, clients)
+  } finally {
+    say('undoing everything …')
+    left = await site.close()
+  }
+  if (left.length > 0) throw new LabError('left-behind', `left behind:\n${left.join('\n')}`)
+}
+
+async function main(): Promise<void> {
+  if (values.help) return show(usage)
+  if (values.wipe) {
+    await wipeLab(DEFAULT_PREFIX)
+    return say('nothing is kept any more')
+  }
+  const count = Number(values.clients)
+  if (!Number.isInteger(count) || count < 1 || count > 50) {
+    throw new LabError('bad-option', `--clients: expected a number from 1 to 50, got ${values.clients}`)
+  }
+  const stop = new AbortController()
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => stop.abort())
+  const before = await machineTraces()
+  try {
+    await demo(count, stop.signal)
+  } catch (error) {
+    if (!stop.signal.aborted || (error instanceof LabError && error.code === 'left-behind')) throw error
+  }
+  const after = [...(await machineTraces())].filter((trace) => !before.has(trace) && OURS.test(trace))
+  if (after.length > 0) throw new LabError('left-behind', `left behind:\n${after.join('\n')}`)
+  say('nothing is left of it')
+}
+
+try {
+  await main()
+} catch (error) {
+  process.stderr.write(`\ndemo: ${error instanceof LabError ? error.message : wording(error)}\n`)
+  process.exitCode = 1
+}

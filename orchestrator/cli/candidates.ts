@@ -1,0 +1,109 @@
+import type { Command, Option } from 'commander'
+import type { ApiClient } from '../api/client.ts'
+import { FORMATS } from './output.ts'
+import { RESOURCES, resourceOf } from './resources.ts'
+
+/** What may stand at the end of a command line, for the shells' completion. */
+export interface CandidateSource {
+  readonly program: Command
+  /** A client made from the flags that stand on the line. */
+  client(flags: Readonly<Record<string, string>>): ApiClient
+  readonly signal: AbortSignal
+}
+
+const RESOURCE_WORDS: Readonly<Record<string, readonly string[]>> = {
+  get: Object.keys(RESOURCES),
+  describe: ['instance'],
+  rm: ['instance'],
+  create: ['token'],
+  completion: ['bash', 'zsh', 'fish'],
+}
+
+/** A command line as far as it is written. */
+interface Line {
+  readonly verb: Command | null
+  /** Words after the verb that are neither flags nor their values. */
+  readonly given: readonly string[]
+  readonly flags: Readonly<Record<string, string>>
+  /** The flag whose value comes next. */
+  readonly pending: Option | null
+}
+
+/**
+ * The words that may come next. @param words the line after `orctl`; the last one is being typed and may be empty
+ */
+export async function candidates(source: CandidateSource, words: readonly string[]): Promise<readonly string[]> {
+  const current = words.at(-1) ?? ''
+  const line = read(source.program, words.slice(0, -1))
+  const all = await matching(source, line, current)
+  return all.filter((word) => word.startsWith(current))
+}
+
+async function matching(source: CandidateSource, line: Line, current: string): Promise<readonly string[]> {
+  const { program } = source
+  if (line.pending !== null) return await valuesOf(source, line, line.pending)
+  if (current.startsWith('-')) return flagsOf(program, line.verb).flatMap((option) => option.long ?? [])
+  if (line.verb === null) return verbsOf(program).map((command) => command.name())
+  const verb = line.verb.name()
+  const [first] = line.given
+  if (verb === 'logs') return first === undefined ? await names(source, line, 'instances') : []
+  if (first === undefined) return RESOURCE_WORDS[verb] ?? []
+  if (verb === 'get') return line.given.length === 1 ? await names(source, line, first) : []
+  if (verb === 'describe') return line.given.length === 1 ? await names(source, line, 'instances') : []
+  if (verb !== 'rm') return []
+  const instances = await names(source, line, 'instances')
+  return instances.filter((name) => !line.given.includes(name))
+}
+
+async function valuesOf(source: CandidateSource, line: Line, option: Option): Promise<readonly string[]> {
+  if (option.long === '--output') return FORMATS
+  if (option.long === '--instance') return await names(source, line, 'instances')
+  if (option.long === '--host') return await names(source, line, 'hosts')
+  return []
+}
+
+async function names(source: CandidateSource, line: Line, word: string): Promise<readonly string[]> {
+  const resource = resourceOf(word)
+  const client = source.client(line.flags)
+  try {
+    const items = await resource.list(client, { all: false }, source.signal)
+    return [...new Set(items.map((item) => resource.name(item)))]
+  } finally {
+    client.close()
+  }
+}
+
+function read(program: Command, words: readonly string[]): Line {
+  let verb: Command | null = null
+  let pending: Option | null = null
+  const given: string[] = []
+  const flags: Record<string, string> = {}
+  for (const word of words) {
+    if (pending !== null) {
+      flags[pending.attributeName()] = word
+      pending = null
+      continue
+    }
+    if (word.startsWith('-') && word.length > 1) {
+      const [name = '', ...value] = word.split('=')
+      const option = flagsOf(program, verb).find((known) => known.long === name || known.short === name)
+      if (option === undefined || !option.required) continue
+      if (value.length > 0) flags[option.attributeName()] = value.join('=')
+      else pending = option
+      continue
+    }
+    const named: Command | undefined =
+      verb === null ? verbsOf(program).find((known) => known.name() === word) : undefined
+    if (named !== undefined) verb = named
+    else given.push(word)
+  }
+  return { verb, given, flags, pending }
+}
+
+function flagsOf(program: Command, verb: Command | null): readonly Option[] {
+  return [...(verb?.options ?? []), ...program.options]
+}
+
+function verbsOf(program: Command): readonly Command[] {
+  return program.createHelp().visibleCommands(program)
+}

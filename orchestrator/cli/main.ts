@@ -1,0 +1,68 @@
+#!/usr/bin/env node
+import { Command, Option } from 'commander'
+import { ownVersion } from '../../common/version.ts'
+import { addCompletion } from './commands/completion.ts'
+import { addCreate } from './commands/create.ts'
+import { addDescribe } from './commands/describe.ts'
+import { addEvents } from './commands/events.ts'
+import { addGet } from './commands/get.ts'
+import { addLogs } from './commands/logs.ts'
+import { addRm } from './commands/rm.ts'
+import { CONNECTION_HELP } from './connection.ts'
+import { EXIT, EXIT_HELP, exitCodeOf, wordsFor } from './exit.ts'
+import { FORMATS, print, say } from './output.ts'
+
+function commandLine(): Command {
+  const version = ownVersion()
+  const program = new Command('orctl')
+    .description('Looks at and steers an orchestrator: leases, the instances that they became, hosts and templates.')
+    .version(version, '-V, --version')
+    .exitOverride()
+    .addOption(new Option('-o, --output <format>', 'how data is written').choices(FORMATS).default('table'))
+    .option('--server <url>', 'where the orchestrator answers (ORCTL_SERVER)')
+    .option('--token-file <file>', 'file with the API token (ORCTL_TOKEN_FILE, or the token in ORCTL_TOKEN)')
+    .option('--ca <file>', "the orchestrator's ca.crt (ORCTL_CA)")
+    .addHelpText(
+      'after',
+      `
+Examples:
+  orctl get instances                  what runs, and for whom
+  orctl describe instance laptop       all about one, with its timeline and what went wrong
+  orctl events -w                      what happens, as it happens
+  orctl logs laptop -f                 what it prints
+  orctl rm instance laptop             away with it
+  orctl create token                   the line by which a new host joins
+  orctl get instances -o json | jq     data for programs: on standard output, all else on standard error
+
+${CONNECTION_HELP}
+
+${EXIT_HELP}
+
+NO_COLOR turns colours off.`,
+    )
+  addGet(program)
+  addDescribe(program)
+  addEvents(program)
+  addLogs(program)
+  addRm(program)
+  addCreate(program)
+  addCompletion(program)
+  program
+    .command('version')
+    .summary('print the version')
+    .action(() => print(`${version}\n`))
+  return program
+}
+
+/** A reader that has seen enough (`orctl get leases | head`) is no failure. */
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.failure)
+})
+
+try {
+  await commandLine().parseAsync()
+} catch (error) {
+  const words = wordsFor(error)
+  if (words !== null) say(`orctl: ${words}`)
+  process.exitCode = exitCodeOf(error)
+}

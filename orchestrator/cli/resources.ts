@@ -1,0 +1,147 @@
+import { suggestion } from '../../common/config.ts'
+import type { ApiClient } from '../api/client.ts'
+import type { EventShape, HostShape, InstanceShape, LeaseShape, TemplateShape } from '../api/wire.ts'
+import { age, until } from './ages.ts'
+import { NotFound, Usage } from './exit.ts'
+import { type Column, coloured, plain } from './table.ts'
+
+/** A kind of thing that `get` shows. */
+export interface Resource<T> {
+  readonly plural: string
+  readonly singular: string
+  readonly columns: readonly Column<T>[]
+  /** What `-o name` prints, and what `get` and other verbs take. */
+  name(item: T): string
+  list(client: ApiClient, options: { all: boolean }, signal: AbortSignal): Promise<readonly T[]>
+  /** @throws NotFound */
+  find(client: ApiClient, name: string, signal: AbortSignal): Promise<T>
+}
+
+const leases: Resource<LeaseShape> = {
+  plural: 'leases',
+  singular: 'lease',
+  name: (lease) => lease.address,
+  columns: [
+    { head: 'ADDRESS', cell: (lease) => lease.address },
+    { head: 'HOSTNAME', cell: (lease) => plain(lease.hostname) },
+    { head: 'STATE', cell: (lease) => coloured(lease.state) },
+    { head: 'INSTANCE', cell: (lease) => (lease.refusal === null ? plain(lease.instance) : coloured('error')) },
+    { head: 'EXPIRES', cell: (lease, now) => (lease.state === 'active' ? until(lease.expiresAt, now) : '-') },
+    { head: 'AGE', cell: (lease, now) => age(lease.grantedAt, now) },
+    { head: 'DUID', cell: (lease) => lease.owner.duid, wide: true },
+    { head: 'IAID', cell: (lease) => String(lease.owner.iaid), wide: true },
+    { head: 'MAC', cell: (lease) => plain(lease.mac), wide: true },
+    { head: 'SOURCE', cell: (lease) => plain(lease.source), wide: true },
+    { head: 'TAGS', cell: (lease) => plain(lease.tags.join(',')), wide: true },
+    { head: 'REFUSAL', cell: (lease) => plain(lease.refusal), wide: true },
+  ],
+  list: (client, options, signal) => client.leases(options, signal),
+  async find(client, name, signal) {
+    const all = await client.leases({ all: true }, signal)
+    const wanted = name.toLowerCase()
+    const found = all.filter(({ address, hostname, instance, owner }) =>
+      [address, hostname?.toLowerCase(), instance, owner.duid, `${owner.duid}/${owner.iaid}`].includes(wanted),
+    )
+    return only(found.filter((lease) => lease.state === 'active').concat(found)[0], 'lease', name)
+  },
+}
+
+const instances: Resource<InstanceShape> = {
+  plural: 'instances',
+  singular: 'instance',
+  name: (instance) => instance.name,
+  columns: [
+    { head: 'NAME', cell: (instance) => plain(instance.name) },
+    { head: 'STATUS', cell: (instance) => coloured(instance.status) },
+    { head: 'ADDRESS', cell: (instance) => instance.address },
+    { head: 'OWNER', cell: (instance) => instance.ownerAddress },
+    { head: 'HOST', cell: (instance) => plain(instance.host) },
+    { head: 'TEMPLATE', cell: (instance) => plain(instance.template.name) },
+    { head: 'AGE', cell: (instance, now) => age(instance.createdAt, now) },
+    { head: 'REACHABLE', cell: ({ timelineMs }) => milliseconds(timelineMs.reachable), wide: true },
+    { head: 'ID', cell: (instance) => instance.id, wide: true },
+    { head: 'DUID/IAID', cell: ({ owner }) => `${owner.duid}/${owner.iaid}`, wide: true },
+    { head: 'GENERATION', cell: ({ settled, generation }) => `${settled}/${generation}`, wide: true },
+    { head: 'FAILURES', cell: (instance) => String(instance.failures), wide: true },
+    { head: 'LAST ERROR', cell: (instance) => plain(instance.lastError), wide: true },
+  ],
+  list: (client, options, signal) => client.instances(options, signal),
+  find: (client, name, signal) => client.instance(name, signal),
+}
+
+const hosts: Resource<HostShape> = {
+  plural: 'hosts',
+  singular: 'host',
+  name: (host) => host.name,
+  columns: [
+    { head: 'NAME', cell: (host) => plain(host.name) },
+    { head: 'STATUS', cell: (host) => coloured(host.connected ? 'connected' : 'away') },
+    { head: 'INSTANCES', cell: (host) => String(host.instances) },
+    { head: 'SINCE', cell: (host, now) => age(host.seenAt, now) },
+    { head: 'ENGINE', cell: (host) => plain(host.engine) },
+    { head: 'VERSION', cell: (host) => plain(host.version) },
+    { head: 'KERNEL', cell: (host) => plain(host.kernel), wide: true },
+    { head: 'JOINED', cell: (host, now) => age(host.joinedAt, now), wide: true },
+    { head: 'EPOCH', cell: (host) => String(host.epoch), wide: true },
+  ],
+  list: (client, _options, signal) => client.hosts(signal),
+  async find(client, name, signal) {
+    return only(
+      (await client.hosts(signal)).find((host) => host.name === name),
+      'host',
+      name,
+    )
+  },
+}
+
+const templates: Resource<TemplateShape> = {
+  plural: 'templates',
+  singular: 'template',
+  name: (template) => template.name,
+  columns: [
+    { head: 'NAME', cell: (template) => plain(template.name) },
+    { head: 'VERSION', cell: (template) => plain(template.version) },
+    { head: 'INSTANCES', cell: (template) => String(template.instances) },
+    { head: 'SUMMARY', cell: (template) => plain(template.summary) },
+    { head: 'IMAGES', cell: (template) => plain(template.images.join(',')), wide: true },
+    { head: 'BACKEND', cell: (template) => plain(template.backend), wide: true },
+    { head: 'PORT', cell: (template) => plain(template.entryPort), wide: true },
+    { head: 'GRACE', cell: (template) => `${template.graceSeconds}s`, wide: true },
+  ],
+  list: (client, _options, signal) => client.templates(signal),
+  async find(client, name, signal) {
+    const found = (await client.templates(signal)).filter((t) => t.name === name || `${t.name}@${t.version}` === name)
+    return only(found.sort((a, b) => b.instances - a.instances)[0], 'template', name)
+  },
+}
+
+export const eventColumns: readonly Column<EventShape>[] = [
+  { head: 'AGE', cell: (event, now) => age(event.at, now) },
+  { head: 'LEVEL', cell: (event) => coloured(event.level) },
+  { head: 'KIND', cell: (event) => plain(event.kind) },
+  { head: 'MESSAGE', cell: (event) => plain(event.message) },
+  { head: 'ID', cell: (event) => String(event.id), wide: true },
+  { head: 'INSTANCE', cell: (event) => plain(event.instance), wide: true },
+  { head: 'HOST', cell: (event) => plain(event.host), wide: true },
+]
+
+export const RESOURCES = { leases, instances, hosts, templates } as const
+export const instancesResource = instances
+
+/** The resource that a person means by a word, singular or plural. @throws Usage */
+// biome-ignore lint/suspicious/noExplicitAny: the verbs treat all resources alike and look inside none
+export function resourceOf(word: string): Resource<any> {
+  const found = Object.values(RESOURCES).find(({ plural, singular }) => word === plural || word === singular)
+  if (found !== undefined) return found
+  const known = Object.keys(RESOURCES)
+  throw new Usage(`there is no resource ${JSON.stringify(word)}${suggestion(word, known)}. Known: ${known.join(', ')}`)
+}
+
+function milliseconds(ms: number | undefined): string {
+  return ms === undefined ? '-' : `${Math.round(ms)}ms`
+}
+
+function only<T>(item: T | undefined, kind: string, name: string): T {
+  if (item === undefined) throw new NotFound(`there is no ${kind} ${JSON.stringify(name)}`)
+  return item
+}

@@ -1,0 +1,213 @@
+import type { Clock } from '../../common/clock.ts'
+import { errorCode, HostUnreachable, OrchestratorError, wording } from '../../common/errors.ts'
+import type { Log } from '../../common/log.ts'
+import type { Backend } from '../backends/backend.ts'
+import type { Host } from '../domain/host.ts'
+import { type Instance, type Observed, orderFor } from '../domain/instance.ts'
+import { type Action, backoff, plan } from '../domain/plan.ts'
+import type { SettleChange, Store } from '../store/store.ts'
+
+/** What the reconciler works with. */
+export interface ReconcilerContext {
+  readonly store: Store
+  readonly clock: Clock
+  readonly log: Log
+  readonly backends: ReadonlyMap<string, Backend>
+  /** Milliseconds after which an action is given up and tried again later. */
+  readonly actionMs: number
+  /** 0 to 1; for jitter. */
+  readonly random: () => number
+  /** Told of each action's end, for metrics. */
+  readonly measured: (action: Action['kind'], outcome: 'ok' | 'failed', seconds: number) => void
+}
+
+/** Actions for one instance in a row, at most: place and ensure, with room for a change in between. */
+const STEPS = 4
+/** Milliseconds after which an unreachable or unknown host is tried again although nothing woke us. */
+const UNREACHABLE_RETRY_MS = 15_000
+
+/**
+ * Carries out, for one instance, what plan() decides, until it decides nothing more.
+ * @param stopping ends the work without a trace: the next start goes on with it
+ */
+export async function reconcile(context: ReconcilerContext, id: Instance['id'], stopping: AbortSignal): Promise<void> {
+  const { store, clock } = context
+  for (let step = 0; step < STEPS && !stopping.aborted; step++) {
+    const instance = await store.instance(id)
+    if (instance === null) return
+    const home = await store.host(instance.source as Host['name'])
+    const now = clock.now()
+    const action = plan(instance, home, now)
+    if (action.kind === 'none') return park(context, instance, now)
+    const begun = performance.now()
+    const outcome = await act(context, instance, action, stopping)
+    context.measured(action.kind, outcome, (performance.now() - begun) / 1000)
+    if (outcome === 'failed' || action.kind === 'wait') return
+  }
+}
+
+/** Nothing is to be done: an instance that was due no longer is. */
+async function park(context: ReconcilerContext, instance: Instance, now: number): Promise<void> {
+  if (instance.dueAt === null || instance.dueAt > now) return
+  await context.store.settle(instance, { dueAt: null }, now)
+}
+
+async function act(
+  context: ReconcilerContext,
+  instance: Instance,
+  action: Action,
+  stopping: AbortSignal,
+): Promise<'ok' | 'failed'> {
+  const { clock, actionMs } = context
+  const limit = AbortSignal.timeout(actionMs)
+  const signal = AbortSignal.any([stopping, limit])
+  try {
+    if (action.kind === 'place') {
+      const marks = { ...instance.marks, decidedAt: clock.now() }
+      await settle(context, instance, { host: action.host, marks })
+    } else if (action.kind === 'wait') {
+      await settle(context, instance, { dueAt: clock.now() + UNREACHABLE_RETRY_MS, lastError: action.why })
+    } else if (action.kind === 'ensure') await ensure(context, instance, signal)
+    else await remove(context, instance, signal)
+    return 'ok'
+  } catch (error) {
+    if (stopping.aborted) return 'failed'
+    const late = limit.aborted
+      ? new OrchestratorError('action-timeout', `${action.kind} took longer than ${actionMs / 1000} s`, {
+          retryable: true,
+        })
+      : error
+    await failed(context, instance, late)
+    return 'failed'
+  }
+}
+
+async function ensure(context: ReconcilerContext, instance: Instance, signal: AbortSignal): Promise<void> {
+  const { store, clock } = context
+  const template = await store.template(instance.template)
+  const lease = await store.lease(instance.owner)
+  if (template === null || lease === null) {
+    const missing = template === null ? `template ${instance.template.name}@${instance.template.version}` : 'its lease'
+    throw new OrchestratorError('intent-incomplete', `${missing} is not in the store`)
+  }
+  const decidedAt = instance.marks.decidedAt ?? clock.now()
+  const { backend, host } = await target(context, instance)
+  const observed = await backend.ensure(orderFor(instance, template, lease), host, signal)
+  if (observed.state !== 'running') {
+    throw new OrchestratorError('not-running', observed.detail ?? 'the backend made it, but it does not run', {
+      retryable: true,
+    })
+  }
+  const change: SettleChange = {
+    state: 'running',
+    settled: instance.generation,
+    dueAt: null,
+    lastError: null,
+    marks: { startedAt: clock.now(), ...observed.marks, ...instance.marks, decidedAt },
+  }
+  if (await settle(context, instance, change)) {
+    const message = `instance ${instance.name} runs on ${host.name} at ${instance.address} for ${instance.ownerAddress}`
+    await tell(context, instance, { level: 'info', kind: 'instance.running', message })
+  }
+}
+
+async function remove(context: ReconcilerContext, instance: Instance, signal: AbortSignal): Promise<void> {
+  if (instance.host !== null) {
+    const { backend, host } = await target(context, instance)
+    await backend.remove({ id: instance.id, generation: instance.generation }, host, signal)
+  }
+  const done = { state: 'gone', settled: instance.generation, dueAt: null, lastError: null } as const
+  if (await settle(context, instance, done)) {
+    const message = `instance ${instance.name} is gone`
+    await tell(context, instance, { level: 'info', kind: 'instance.gone', message })
+  }
+}
+
+/** Records a failure and when to try again. A host that is away is no fault of the instance: it is not counted. */
+async function failed(context: ReconcilerContext, instance: Instance, error: unknown): Promise<void> {
+  const { clock, log } = context
+  const away = error instanceof HostUnreachable
+  const failures = away ? instance.failures : instance.failures + 1
+  const delay = away ? UNREACHABLE_RETRY_MS : backoff(failures, context.random())
+  const lastError = wording(error)
+  const recorded = await settle(context, instance, { failures, lastError, dueAt: clock.now() + delay })
+  if (!recorded || instance.lastError === lastError) return
+  log.warn('instance.failed', lastError, { instance: instance.id, code: errorCode(error), failures, retryMs: delay })
+  const message = `instance ${instance.name}: ${lastError}`
+  await tell(context, instance, { level: away ? 'warning' : 'error', kind: 'instance.failed', message })
+}
+
+/**
+ * Notes what a backend saw by itself: an instance that no longer runs as it should is looked at again.
+ * What died soon after its start is tried again later and later.
+ */
+export async function notice(context: ReconcilerContext, observed: Observed): Promise<void> {
+  const { store, clock } = context
+  if (observed.marks?.reachableAt !== undefined) {
+    const { reachableAt } = observed.marks
+    await store.addMarks(observed.instance, observed.generation, { reachableAt })
+  }
+  if (observed.state === 'running') {
+    if (observed.detail !== undefined) await complain(context, observed, observed.detail)
+    return
+  }
+  await lost(context, await store.instance(observed.instance), observed.detail ?? 'it stopped', clock.now())
+}
+
+/** Something is wrong with an instance that runs: its entry port is silent, say. */
+async function complain(context: ReconcilerContext, observed: Observed, detail: string): Promise<void> {
+  const instance = await context.store.instance(observed.instance)
+  if (instance === null || instance.wanted !== 'running') return
+  await tell(context, instance, {
+    level: 'warning',
+    kind: 'instance.silent',
+    message: `instance ${instance.name}: ${detail}`,
+  })
+}
+
+/** Milliseconds that an instance must run for its next fault to count as the first. */
+const SETTLED_RUN_MS = 60_000
+
+/** Marks a running instance as not running, unless somebody changed it since it was read. */
+export async function lost(
+  context: ReconcilerContext,
+  instance: Instance | null,
+  why: string,
+  now: number,
+): Promise<void> {
+  if (instance === null || instance.state !== 'running' || instance.wanted !== 'running') return
+  const failures = now - (instance.marks.startedAt ?? 0) < SETTLED_RUN_MS ? instance.failures + 1 : 0
+  const dueAt = failures > 1 ? now + backoff(failures, context.random()) : now
+  // The next start has times of its own: what dies young again and again must not pass for old.
+  const { sandboxAt: _, startedAt: __, reachableAt: ___, ...marks } = instance.marks
+  if (await settle(context, instance, { state: 'pending', failures, dueAt, lastError: why, marks })) {
+    const message = `instance ${instance.name} no longer runs: ${why}`
+    await tell(context, instance, { level: 'warning', kind: 'instance.lost', message })
+  }
+}
+
+async function target(context: ReconcilerContext, instance: Instance): Promise<{ backend: Backend; host: Host }> {
+  const backend = context.backends.get(instance.backend)
+  if (backend === undefined) {
+    throw new OrchestratorError(
+      'backend-unknown',
+      `backend ${instance.backend} of template ${instance.template.name} is not configured`,
+    )
+  }
+  const host = instance.host === null ? null : await context.store.host(instance.host)
+  if (host === null) throw new HostUnreachable(instance.host ?? '', 'it has not joined')
+  return { backend, host }
+}
+
+function settle(context: ReconcilerContext, instance: Instance, change: SettleChange): Promise<boolean> {
+  return context.store.settle(instance, change, context.clock.now())
+}
+
+async function tell(
+  context: ReconcilerContext,
+  instance: Instance,
+  event: { level: 'info' | 'warning' | 'error'; kind: string; message: string },
+): Promise<void> {
+  const { id, owner, host } = instance
+  await context.store.appendEvent({ ...event, instance: id, owner, host: host ?? undefined }, context.clock.now())
+}

@@ -1,0 +1,146 @@
+import type { Knex } from 'knex'
+
+/** One step of the schema. Steps are never changed after a release; times are epoch ms, objects are JSON texts. */
+interface Migration {
+  readonly name: string
+  up(db: Knex): Promise<void>
+}
+
+const first: Migration = {
+  name: '0001-leases-and-instances',
+  async up(db) {
+    await db.schema.createTable('leases', (t) => {
+      t.string('duid', 400).notNullable()
+      t.bigInteger('iaid').notNullable()
+      t.primary(['duid', 'iaid'])
+      t.string('source', 64).notNullable()
+      t.string('address', 45).notNullable()
+      t.bigInteger('expires_at')
+      t.string('state', 8).notNullable()
+      t.text('facts').notNullable()
+      t.bigInteger('granted_at').notNullable()
+      t.bigInteger('updated_at').notNullable()
+      t.bigInteger('ended_at')
+      t.text('refusal')
+      t.index(['source', 'state'])
+    })
+    await db.schema.createTable('instances', (t) => {
+      t.string('id', 42).primary()
+      t.string('duid', 400).notNullable()
+      t.bigInteger('iaid').notNullable()
+      t.string('name', 63).notNullable()
+      t.string('template_name', 63).notNullable()
+      t.string('template_version', 64).notNullable()
+      t.string('backend', 63).notNullable()
+      t.string('host', 63)
+      t.string('wanted', 8).notNullable()
+      t.integer('generation').notNullable()
+      t.string('state', 8).notNullable()
+      t.integer('settled').notNullable()
+      t.string('address', 45).notNullable()
+      t.string('owner_address', 45).notNullable()
+      t.string('source', 64).notNullable()
+      t.integer('failures').notNullable()
+      t.bigInteger('due_at')
+      t.text('last_error')
+      t.text('marks').notNullable()
+      t.bigInteger('created_at').notNullable()
+      t.bigInteger('updated_at').notNullable()
+      t.index(['duid', 'iaid'])
+      t.index(['name'])
+      t.index(['host'])
+      t.index(['due_at'])
+    })
+    // The promise "one living instance an owner, one an address, one a name" is the database's, not the code's.
+    await db.raw(`create unique index instances_live_owner on instances (duid, iaid) where state <> 'gone'`)
+    await db.raw(`create unique index instances_live_address on instances (address) where state <> 'gone'`)
+    await db.raw(`create unique index instances_live_name on instances (name) where state <> 'gone'`)
+    await db.raw('create index instances_due on instances (coalesce(host, source), due_at)')
+    await db.schema.createTable('addresses', (t) => {
+      t.string('address', 45).primary()
+      t.string('duid', 400).notNullable()
+      t.bigInteger('iaid').notNullable()
+      t.bigInteger('assigned_at').notNullable()
+      t.unique(['duid', 'iaid'])
+    })
+    await db.schema.createTable('journal_offsets', (t) => {
+      t.string('source', 64).notNullable()
+      t.string('journal', 128).notNullable()
+      t.bigInteger('position').notNullable()
+      t.bigInteger('updated_at').notNullable()
+      t.primary(['source', 'journal'])
+    })
+  },
+}
+
+const second: Migration = {
+  name: '0002-hosts-templates-events-tokens',
+  async up(db) {
+    await db.schema.createTable('hosts', (t) => {
+      t.string('name', 63).primary()
+      t.string('fingerprint', 64).notNullable()
+      t.integer('epoch').notNullable()
+      t.boolean('connected').notNullable()
+      t.bigInteger('joined_at').notNullable()
+      t.bigInteger('seen_at')
+      t.text('facts').notNullable()
+    })
+    await db.schema.createTable('templates', (t) => {
+      t.string('name', 63).notNullable()
+      t.string('version', 64).notNullable()
+      t.text('content').notNullable()
+      t.primary(['name', 'version'])
+    })
+    await db.schema.createTable('events', (t) => {
+      t.bigIncrements('id')
+      t.bigInteger('at').notNullable()
+      t.string('level', 8).notNullable()
+      t.string('kind', 64).notNullable()
+      t.text('message').notNullable()
+      t.string('instance', 42)
+      t.string('duid', 400)
+      t.bigInteger('iaid')
+      t.string('host', 63)
+      t.index(['instance', 'id'])
+    })
+    await db.schema.createTable('tokens', (t) => {
+      t.string('hash', 64).primary()
+      t.string('kind', 8).notNullable()
+      t.string('host', 63)
+      t.bigInteger('expires_at')
+      t.bigInteger('used_at')
+    })
+  },
+}
+
+const migrations: readonly Migration[] = [first, second]
+
+const config: Knex.MigratorConfig = {
+  migrationSource: {
+    getMigrations: async () => [...migrations],
+    getMigrationName: (m: Migration) => m.name,
+    getMigration: async (m: Migration) => ({ up: (k: Knex) => m.up(k), down: async () => {} }),
+  },
+}
+
+/** Any number that no other program locks in our database: "orch" in ASCII. */
+const MIGRATION_LOCK = 0x6f726368
+
+/**
+ * Brings the schema up to date; does nothing when it is. Knex's own lock is a row, which outlives a process that was
+ * killed while it held it: PostgreSQL's advisory lock keeps orchestrators apart instead, and SQLite has only one.
+ */
+export async function migrate(db: Knex, sqlite: boolean): Promise<void> {
+  if (sqlite) return run(db)
+  await db.transaction(async (lock) => {
+    await lock.raw('select pg_advisory_xact_lock(?)', [MIGRATION_LOCK])
+    await run(db)
+  })
+}
+
+async function run(db: Knex): Promise<void> {
+  const [, pending] = await db.migrate.list(config)
+  if (pending.length === 0) return
+  await db.migrate.forceFreeMigrationsLock(config)
+  await db.migrate.latest(config)
+}

@@ -1,0 +1,188 @@
+import type { Duid } from '../../common/duid.ts'
+import type { Ipv6 } from '../../common/ipv6.ts'
+import type { StoredEvent } from '../domain/event.ts'
+import type { Host, HostName } from '../domain/host.ts'
+import type { Instance, InstanceId, InstanceState } from '../domain/instance.ts'
+import type { Lease, Owner } from '../domain/lease.ts'
+import type { StoredToken } from './store.ts'
+
+/** Rows as the databases hold them. What comes out of our own tables was parsed when it went in. */
+export interface OwnerColumns {
+  duid: string
+  iaid: number
+}
+
+export interface LeaseRow extends OwnerColumns {
+  source: string
+  address: string
+  expires_at: number | null
+  state: Lease['state']
+  facts: string
+  granted_at: number
+  updated_at: number
+  ended_at: number | null
+  refusal: string | null
+}
+
+export interface InstanceRow extends OwnerColumns {
+  id: string
+  name: string
+  template_name: string
+  template_version: string
+  backend: string
+  host: string | null
+  wanted: Instance['wanted']
+  generation: number
+  state: InstanceState
+  settled: number
+  address: string
+  owner_address: string
+  source: string
+  failures: number
+  due_at: number | null
+  last_error: string | null
+  marks: string
+  created_at: number
+  updated_at: number
+}
+
+export interface HostRow {
+  name: string
+  fingerprint: string
+  epoch: number
+  connected: boolean | number
+  joined_at: number
+  seen_at: number | null
+  facts: string
+}
+
+export interface EventRow {
+  id: number
+  at: number
+  level: StoredEvent['level']
+  kind: string
+  message: string
+  instance: string | null
+  duid: string | null
+  iaid: number | null
+  host: string | null
+}
+
+export interface TokenRow {
+  hash: string
+  kind: StoredToken['kind']
+  host: string | null
+  expires_at: number | null
+  used_at: number | null
+}
+
+export function ownerOf(row: OwnerColumns): Owner {
+  return { duid: row.duid as Duid, iaid: row.iaid }
+}
+
+export function leaseOf(row: LeaseRow): Lease {
+  return {
+    owner: ownerOf(row),
+    source: row.source,
+    address: row.address as Ipv6,
+    expiresAt: row.expires_at,
+    state: row.state,
+    facts: JSON.parse(row.facts) as Lease['facts'],
+    grantedAt: row.granted_at,
+    updatedAt: row.updated_at,
+    endedAt: row.ended_at,
+    refusal: row.refusal,
+  }
+}
+
+export function leaseRow(lease: Lease): LeaseRow {
+  return {
+    ...lease.owner,
+    source: lease.source,
+    address: lease.address,
+    expires_at: lease.expiresAt,
+    state: lease.state,
+    facts: JSON.stringify(lease.facts),
+    granted_at: lease.grantedAt,
+    updated_at: lease.updatedAt,
+    ended_at: lease.endedAt,
+    refusal: lease.refusal,
+  }
+}
+
+export function instanceOf(row: InstanceRow): Instance {
+  return {
+    id: row.id as InstanceId,
+    owner: ownerOf(row),
+    name: row.name,
+    template: { name: row.template_name, version: row.template_version },
+    backend: row.backend,
+    host: row.host as HostName | null,
+    wanted: row.wanted,
+    generation: row.generation,
+    state: row.state,
+    settled: row.settled,
+    address: row.address as Ipv6,
+    ownerAddress: row.owner_address as Ipv6,
+    source: row.source,
+    failures: row.failures,
+    dueAt: row.due_at,
+    lastError: row.last_error,
+    marks: JSON.parse(row.marks) as Instance['marks'],
+    createdAt: row.created_at,
+    updatedAt: row.updated_at,
+  }
+}
+
+export function instanceRow(instance: Instance): InstanceRow {
+  return {
+    id: instance.id,
+    ...instance.owner,
+    name: instance.name,
+    template_name: instance.template.name,
+    template_version: instance.template.version,
+    backend: instance.backend,
+    host: instance.host,
+    wanted: instance.wanted,
+    generation: instance.generation,
+    state: instance.state,
+    settled: instance.settled,
+    address: instance.address,
+    owner_address: instance.ownerAddress,
+    source: instance.source,
+    failures: instance.failures,
+    due_at: instance.dueAt,
+    last_error: instance.lastError,
+    marks: JSON.stringify(instance.marks),
+    created_at: instance.createdAt,
+    updated_at: instance.updatedAt,
+  }
+}
+
+export function hostOf(row: HostRow): Host {
+  return {
+    name: row.name as HostName,
+    epoch: row.epoch,
+    connected: Boolean(row.connected),
+    joinedAt: row.joined_at,
+    seenAt: row.seen_at,
+    facts: JSON.parse(row.facts) as Host['facts'],
+  }
+}
+
+export function eventOf(row: EventRow): StoredEvent {
+  return {
+    id: row.id,
+    at: row.at,
+    level: row.level,
+    kind: row.kind,
+    message: row.message,
+    instance: (row.instance ?? undefined) as InstanceId | undefined,
+    owner: row.duid === null || row.iaid === null ? undefined : ownerOf({ duid: row.duid, iaid: row.iaid }),
+    host: row.host ?? undefined,
+  }
+}
+
+export function tokenOf(row: TokenRow): StoredToken {
+  return { hash: row.hash, kind: row.kind, host: row.host, expiresAt: row.expires_at, usedAt: row.used_at }
+}

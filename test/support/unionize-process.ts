@@ -1,0 +1,71 @@
+/** What unionize does with containers, in a process of its own. Arguments: engine socket, state folder, host name, pool size. */
+import { join } from 'node:path'
+import { createAssembly } from '../../unionize/assembly.ts'
+import { dockerEngine } from '../../unionize/containers.ts'
+import type { WireObserved, WireOrder } from '../../unionize/contract.ts'
+import { createInstances } from '../../unionize/instances.ts'
+import { hostsDirectory } from '../../unionize/names.ts'
+import { createOrders } from '../../unionize/orders.ts'
+import { createOrphanCollector } from '../../unionize/orphans.ts'
+import { ensurePauseImage } from '../../unionize/pause.ts'
+import { createSandboxPool } from '../../unionize/sandbox.ts'
+import { createSlots } from '../../unionize/slots.ts'
+import { backgroundOf, takeStock } from '../../unionize/stock.ts'
+import { watchEngine } from '../../unionize/watch.ts'
+import { startWiring } from '../../unionize/wiring/wiring.ts'
+import { silent as log } from './fixtures.ts'
+import { NETWORK } from './wiring-lab.ts'
+import { answer } from './wiring-remote.ts'
+
+const [socket = '', state = '', host = '', size = '2'] = process.argv.slice(2)
+const now = Date.now
+const told: WireObserved[] = []
+const notices: string[] = []
+const engine = dockerEngine(socket)
+const wiring = startWiring({ log: () => {} })
+const slots = createSlots(4)
+const names = hostsDirectory({ directory: join(state, 'hosts.d'), domain: 'instance' })
+const orders = createOrders({ directory: join(state, 'generations'), now })
+const pool = createSandboxPool({ engine, wiring, slots, log, host, gateway: NETWORK.gateway, size: Number(size) })
+const assembly = createAssembly({ engine, wiring, pool, slots, names, orders, host, log, now })
+const instances = createInstances({ engine, assembly, orders, host, log, now, tell: (o) => told.push(o) })
+const background = backgroundOf(log)
+const { holds } = assembly
+const collector = createOrphanCollector({ engine, pool, orders, instances, host, graceMs: 0, holds, log, now })
+const stopping = new AbortController()
+const never = new AbortController().signal
+let ready = false
+
+await orders.load()
+const watching = watchEngine({
+  ...{ engine, pool, instances, host, log, now, background },
+  notice: (_level, code) => notices.push(code),
+  async returned() {
+    await wiring.prepare(NETWORK)
+    await ensurePauseImage(engine)
+    await takeStock({ engine, wiring, pool, orders, names, instances, host, log, holds, background })
+    ready = true
+  },
+  away: () => {
+    ready = false
+  },
+  signal: stopping.signal,
+})
+
+answer({
+  ready: () => true,
+  isReady: () => ready,
+  poolReady: () => pool.ready(),
+  ensure: (order: WireOrder) => instances.ensure(order, never),
+  ensureFor: (order: WireOrder, ms: number) => instances.ensure(order, AbortSignal.timeout(ms)),
+  remove: (instance: string, generation: number) => instances.remove(instance, generation, never),
+  list: () => instances.list(never),
+  collect: () => collector.collect(),
+  told: () => told.splice(0),
+  notices: () => notices.splice(0),
+  async stop() {
+    stopping.abort(new Error('the test ends'))
+    await Promise.all([pool.stop(), watching, instances.settled()])
+    await wiring.stop()
+  },
+})

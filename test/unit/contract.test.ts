@@ -1,0 +1,169 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import fc from 'fast-check'
+import {
+  fromHost,
+  joinRequest,
+  LABEL,
+  MAX_BATCH,
+  MAX_MESSAGE_BYTES,
+  orderShape,
+  SNAPSHOT_PART,
+  toHost,
+} from '../../unionize/contract.ts'
+import { leaseEvent } from '../support/fixtures.ts'
+import { order } from '../support/orders.ts'
+
+const now = 1_800_000_000_000
+const { owner, address, expiresAt, facts } = leaseEvent(1, now)
+const lease = { owner, address, expiresAt, facts }
+const position = { journal: 'j', offset: 100 }
+const event = { type: 'event', kind: 'granted', lease, position, hookAt: now }
+const messagesFromHost = [
+  { type: 'hello', protocol: 1, version: '0.1.0', facts: { engine: 'e', kernel: 'k', instances: 0 } },
+  { type: 'leases', id: 'l1', items: [event, { type: 'refused', reason: 'r', original: 'o', position, hookAt: now }] },
+  { type: 'snapshot', id: 's1', readAt: now, part: 0, last: true, leases: [lease] },
+  { type: 'result', id: 'r1', observed: [{ instance: 'i-1a', generation: 1, state: 'running', address }] },
+  { type: 'result', id: 'r1', failure: { code: 'c', message: 'm', retryable: true } },
+  {
+    type: 'observed',
+    observed: { instance: 'i-1a', generation: 0, state: 'partial', address: null, marks: { reachableAt: now } },
+  },
+  { type: 'notice', level: 'warning', code: 'c', message: 'm' },
+  { type: 'output', id: 'r1', text: 'x' },
+]
+const messagesToHost = [
+  { type: 'welcome', protocol: 1, version: '0.1.0', host: 'h1' },
+  { type: 'stored', id: 'l1' },
+  { type: 'ensure', id: 'r1', order: order(1) },
+  { type: 'remove', id: 'r1', instance: 'i-1a', generation: 1 },
+  { type: 'list', id: 'r1' },
+  { type: 'logs', id: 'r1', instance: 'i-1a', follow: false, tail: 10 },
+  { type: 'cancel', id: 'r1' },
+]
+
+describe('the messages between the daemons', () => {
+  it('survive the way as JSON', () => {
+    for (const [shape, messages] of [
+      [fromHost, messagesFromHost],
+      [toHost, messagesToHost],
+    ] as const) {
+      for (const message of messages)
+        assert.deepEqual(shape.parse(JSON.parse(JSON.stringify(message))), JSON.parse(JSON.stringify(message)))
+    }
+    const kinds = (shape: typeof fromHost | typeof toHost) => shape.options.map((o) => o.shape.type.value).sort()
+    assert.deepEqual(
+      kinds(fromHost),
+      [...new Set(messagesFromHost.map((m) => m.type))].sort(),
+      'each kind is tried here',
+    )
+    assert.deepEqual(kinds(toHost), [...new Set(messagesToHost.map((m) => m.type))].sort())
+  })
+
+  it('are refused when a required field is missing or of another type', () => {
+    const optional = new Set(['observed', 'failure', 'service'])
+    for (const [shape, messages] of [
+      [fromHost, messagesFromHost],
+      [toHost, messagesToHost],
+    ] as const) {
+      for (const message of messages) {
+        for (const key of Object.keys(message).filter((k) => message.type === 'observed' || !optional.has(k))) {
+          assert.equal(
+            shape.safeParse({ ...message, [key]: undefined }).success,
+            false,
+            `${message.type} without ${key}`,
+          )
+          assert.equal(shape.safeParse({ ...message, [key]: Symbol('x') }).success, false, `${message.type}.${key}`)
+        }
+      }
+    }
+  })
+
+  it('are refused, never thrown over, whatever arrives', () => {
+    fc.assert(
+      fc.property(fc.jsonValue(), (value) => {
+        assert.equal(fromHost.safeParse(value).success, false)
+        assert.equal(toHost.safeParse(value).success, false)
+      }),
+    )
+  })
+
+  it('of an unknown kind are refused, and those of one direction in the other', () => {
+    for (const message of messagesToHost) assert.equal(fromHost.safeParse(message).success, false, message.type)
+    for (const message of messagesFromHost) assert.equal(toHost.safeParse(message).success, false, message.type)
+    assert.equal(fromHost.safeParse({ type: 'future', id: 'x' }).success, false)
+  })
+
+  it('hold a bounded number of things', () => {
+    const leases = (n: number) => fromHost.safeParse({ type: 'leases', id: 'l', items: Array(n).fill(event) }).success
+    assert.deepEqual([leases(0), leases(MAX_BATCH), leases(MAX_BATCH + 1)], [false, true, false])
+    const snapshot = (n: number) => fromHost.safeParse({ ...messagesFromHost[2], leases: Array(n).fill(lease) }).success
+    assert.deepEqual([snapshot(0), snapshot(SNAPSHOT_PART), snapshot(SNAPSHOT_PART + 1)], [true, true, false])
+    for (const id of ['', 'x'.repeat(65)]) assert.equal(toHost.safeParse({ type: 'list', id }).success, false)
+  })
+
+  it('of ordinary leases fit in one message, at the largest batch and snapshot part', () => {
+    const part = { ...messagesFromHost[2], leases: Array(SNAPSHOT_PART).fill(lease) }
+    const batch = { type: 'leases', id: 'l', items: Array(MAX_BATCH).fill(event) }
+    for (const message of [part, batch]) assert.ok(Buffer.byteLength(JSON.stringify(message)) < MAX_MESSAGE_BYTES)
+  })
+
+  it('take no number that a database or a clock cannot hold', () => {
+    const at = (hookAt: unknown) =>
+      fromHost.safeParse({ type: 'leases', id: 'l', items: [{ ...event, hookAt }] }).success
+    assert.deepEqual([0, now, -1, 1.5, 2 ** 53, '5', null].map(at), [true, true, false, false, false, false, false])
+    const iaid = (n: number) =>
+      fromHost.safeParse({ ...messagesFromHost[2], leases: [{ ...lease, owner: { ...owner, iaid: n } }] }).success
+    assert.deepEqual([0, 0xffff_ffff, 0x1_0000_0000, -1, 0.5].map(iaid), [true, true, false, false, false])
+  })
+})
+
+describe('an order', () => {
+  it('is refused with names that could leave a label, a path or a container name', () => {
+    const ok = order(1)
+    for (const change of [
+      { name: 'a.b' },
+      { name: '../x' },
+      { name: '-a' },
+      { name: '' },
+      { name: 'a'.repeat(64) },
+      { name: 'a\n' },
+      { instance: '../../x' },
+      { instance: 'I-1' },
+      { instance: 'i' },
+      { instance: `i${'x'.repeat(41)}` },
+      { address: '10.0.0.1' },
+      { ownerAddress: 'fd00::1/64' },
+      { services: [] },
+      { services: Array(33).fill(ok.services[0]) },
+      { generation: 0 },
+      { entryPort: 0 },
+      { entryPort: 65_536 },
+      { services: [{ ...ok.services[0], name: 'a/b' }] },
+      { services: [{ ...ok.services[0], capabilities: ['cap_x'] }] },
+    ]) {
+      assert.equal(orderShape.safeParse({ ...ok, ...change }).success, false, JSON.stringify(change).slice(0, 80))
+    }
+    assert.equal(orderShape.safeParse(ok).success, true)
+  })
+})
+
+describe('joining', () => {
+  it('takes a token, a DNS label and a signing request of bounded length', () => {
+    const ok = { token: 'x'.repeat(16), host: 'h1', csr: 'pem' }
+    assert.equal(joinRequest.safeParse(ok).success, true)
+    for (const change of [
+      { token: 'short' },
+      { token: 'x'.repeat(257) },
+      { host: 'H1' },
+      { host: 'a b' },
+      { csr: 'x'.repeat(8193) },
+    ]) {
+      assert.equal(joinRequest.safeParse({ ...ok, ...change }).success, false, Object.keys(change)[0])
+    }
+  })
+
+  it('and labels have names that do not collide', () => {
+    assert.equal(new Set(Object.values(LABEL)).size, Object.keys(LABEL).length)
+  })
+})

@@ -1,0 +1,108 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import fc from 'fast-check'
+import { type Change, Contents } from '../../unionize/wiring/contents.ts'
+import { baseRules } from '../../unionize/wiring/ruleset.ts'
+
+/** Sets that behave as the kernel's: removing what is not there, or giving a key another value, is an error. */
+class KernelSets {
+  readonly sets = new Map<string, Set<string>>()
+
+  run(commands: readonly string[]): void {
+    for (const command of commands) {
+      const [, verb = '', set = '', list = ''] = /^(add|delete) element (.+?) \{ (.*) \}$/.exec(command) ?? []
+      const elements = this.sets.get(set) ?? new Set<string>()
+      this.sets.set(set, elements)
+      for (const element of list.split(', ')) {
+        if (verb === 'delete') assert.ok(elements.delete(element), `${element} is in ${set}`)
+        else {
+          const key = element.split(' : ')[0]
+          const other = [...elements].find((found) => found.includes(' : ') && found.split(' : ')[0] === key)
+          assert.ok(other === undefined || other === element, `${key} is ${other}, not ${element}`)
+          elements.add(element)
+        }
+      }
+    }
+  }
+
+  of(set: string): string[] {
+    return [...(this.sets.get(set) ?? [])].sort()
+  }
+}
+
+const owner = fc.constantFrom('fd00:c::1', 'fd00:c::2', 'fd00:c::3')
+const instance = fc.constantFrom('fd00:1::1', 'fd00:1::2', 'fd00:1::3')
+const passage = fc.record({ owner, instance })
+const link = fc.constantFrom('ui-1', 'ui-2')
+const mac = fc.constantFrom('02:00:00:00:00:01', '02:00:00:00:00:02')
+const guard = fc.tuple(link, fc.option(fc.tuple(mac, instance), { nil: null })).map(([name, source]) => ({
+  link: name,
+  sources: source === null ? [] : [{ link: name, mac: source[0], address: source[1] }],
+}))
+const change: fc.Arbitrary<Change> = fc.record(
+  {
+    open: fc.array(passage, { maxLength: 2 }),
+    close: fc.array(passage, { maxLength: 2 }),
+    guard,
+  },
+  { requiredKeys: [] },
+)
+
+describe('the contents of the firewall', () => {
+  it('stay in step with the kernel through any changes, each owner led to the instance opened last', () => {
+    fc.assert(
+      fc.property(fc.array(change, { maxLength: 30 }), (changes) => {
+        const contents = new Contents([], [])
+        const kernel = new KernelSets()
+        const open = new Map<string, string[]>()
+        for (const step of changes) {
+          const plan = contents.plan(step)
+          kernel.run(plan.commands)
+          plan.commit()
+          for (const p of step.close ?? [])
+            open.set(
+              p.owner,
+              (open.get(p.owner) ?? []).filter((i) => i !== p.instance),
+            )
+          for (const p of step.open ?? []) {
+            open.set(p.owner, [...(open.get(p.owner) ?? []).filter((i) => i !== p.instance), p.instance])
+          }
+        }
+        const expected = [...open].flatMap(([from, list]) => list.map((to) => `${from} . ${to}`)).sort()
+        assert.deepEqual(kernel.of('inet unionize passages'), expected)
+        const leads = [...open].flatMap(([from, list]) => (list.length > 0 ? [`${from} : ${list.at(-1)}`] : [])).sort()
+        assert.deepEqual(kernel.of('inet unionize mine'), leads)
+        const again = new KernelSets()
+        again.run(contents.additions())
+        for (const set of kernel.sets.keys()) assert.deepEqual(again.of(set), kernel.of(set))
+      }),
+      { numRuns: 500 },
+    )
+  })
+
+  it('nothing is opened that the plan was not committed for', () => {
+    const contents = new Contents([], [])
+    contents.plan({ open: [{ owner: 'fd00:c::1', instance: 'fd00:1::1' }] })
+    assert.deepEqual(contents.additions(), [])
+  })
+
+  it('know who has an address and who may reach it', () => {
+    const source = { link: 'ui-1', mac: '02:00:00:00:00:01', address: 'fd00:1::1' }
+    const contents = new Contents([{ owner: 'fd00:c::1', instance: 'fd00:1::1' }], [source])
+    assert.equal(contents.isElsewhere('fd00:1::1', 'ui-2'), true)
+    assert.equal(contents.isElsewhere('fd00:1::1', 'ui-1'), false)
+    assert.deepEqual(contents.passagesTo('fd00:1::1'), [{ owner: 'fd00:c::1', instance: 'fd00:1::1' }])
+    contents.plan({ guard: { link: 'ui-1', sources: [] }, close: contents.passagesTo('fd00:1::1') }).commit()
+    assert.equal(contents.isElsewhere('fd00:1::1', 'ui-2'), false)
+    assert.deepEqual(contents.additions(), [])
+  })
+})
+
+describe('the rules', () => {
+  it('name protocols by number, for systems without /etc/protocols', () => {
+    const network = { bridge: 'br-instances', gateway: 'fd00:1::1', prefixLength: 64, myAddress: 'fd00:1:0:ffff::1' }
+    const protocols = [...baseRules(network).matchAll(/l4proto (\{[^}]*\}|\S+)/g)].map((match) => match[1])
+    assert.ok(protocols.length > 0)
+    for (const protocol of protocols) assert.match(protocol ?? '', /^[\d{}, ]+$/)
+  })
+})

@@ -1,0 +1,224 @@
+import assert from 'node:assert/strict'
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
+import { followJournal, type Journal, type JournalLine } from '../../unionize/leases/journal.ts'
+import { loadOffsets } from '../../unionize/leases/offsets.ts'
+import { silent } from '../support/fixtures.ts'
+import { until } from '../support/until.ts'
+
+/** A journal in a folder of its own, with as many followers after one another as a test wants. */
+class Scene implements AsyncDisposable {
+  readonly folder = mkdtempSync(join(tmpdir(), 'unionize-journal-'))
+  readonly path = join(this.folder, 'journal')
+  #journal: Journal | null = null
+
+  async follow(options: { rotateBytes?: number; graceMs?: number } = {}): Promise<Journal> {
+    await this.#journal?.close()
+    const { offsets } = await loadOffsets(join(this.folder, 'saved.json'))
+    this.#journal = await followJournal({
+      path: this.path,
+      offsets,
+      log: silent,
+      now: Date.now,
+      graceMs: 100,
+      ...options,
+    })
+    return this.#journal
+  }
+
+  append(text: string | Buffer): void {
+    appendFileSync(this.path, text)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#journal?.close()
+    rmSync(this.folder, { recursive: true })
+  }
+}
+
+/** The next `n` lines, acknowledged if asked. */
+async function take(journal: Journal, n: number, acknowledge = true): Promise<JournalLine[]> {
+  const lines: JournalLine[] = []
+  const signal = AbortSignal.timeout(10_000)
+  while (lines.length < n) {
+    const some = await journal.next(200, signal)
+    lines.push(...some)
+    if (acknowledge) for (const line of some) await journal.acknowledge(line.position)
+  }
+  return lines
+}
+const texts = (lines: readonly JournalLine[]) => lines.map((line) => line.text)
+/** Whether nothing comes for a while. */
+async function nothingComes(journal: Journal): Promise<boolean> {
+  try {
+    await journal.next(1, AbortSignal.timeout(300))
+    return false
+  } catch {
+    return true
+  }
+}
+
+test('lines come in order, with the place after each, as soon as they are written', async () => {
+  await using scene = new Scene()
+  const journal = await scene.follow()
+  scene.append('one\ntwo\n')
+  const lines = await take(journal, 2)
+  assert.deepEqual(texts(lines), ['one', 'two'])
+  assert.deepEqual(
+    lines.map((line) => line.position.offset),
+    [4, 8],
+  )
+  const waiting = journal.next(10, AbortSignal.timeout(5_000))
+  const begun = performance.now()
+  scene.append('three\n')
+  assert.deepEqual(texts(await waiting), ['three'])
+  assert.ok(performance.now() - begun < 500, 'not by the look of every second')
+  const [{ writtenAt } = { writtenAt: 0 }] = lines
+  assert.ok(Math.abs(writtenAt - Date.now()) < 10_000)
+})
+
+test('half a line waits for its end', async () => {
+  await using scene = new Scene()
+  const journal = await scene.follow()
+  scene.append('whole\nha')
+  assert.deepEqual(texts(await take(journal, 1)), ['whole'])
+  assert.ok(await nothingComes(journal))
+  scene.append('lf\n')
+  assert.deepEqual(texts(await take(journal, 1)), ['half'])
+})
+
+test('a restart goes on after what was acknowledged, and reads the rest again', async () => {
+  await using scene = new Scene()
+  scene.append('a\nb\nc\n')
+  const first = await scene.follow()
+  const [a] = await take(first, 3, false)
+  assert.ok(a)
+  await first.acknowledge(a.position)
+  assert.deepEqual(texts(await take(await scene.follow(), 2)), ['b', 'c'])
+  scene.append('d\n')
+  assert.deepEqual(texts(await take(await scene.follow(), 1)), ['d'])
+})
+
+test('losing the saved offsets means reading everything again, under the same positions', async () => {
+  await using scene = new Scene()
+  scene.append('a\nb\n')
+  const before = await take(await scene.follow(), 2)
+  writeFileSync(join(scene.folder, 'saved.json'), '{ broken')
+  const after = await take(await scene.follow(), 2)
+  assert.deepEqual(
+    after.map((l) => l.position),
+    before.map((l) => l.position),
+  )
+})
+
+test('a file renamed by others is read to its end, also what a slow hook still writes into it', async () => {
+  await using scene = new Scene()
+  const journal = await scene.follow({ graceMs: 1_500 })
+  scene.append('a\n')
+  await take(journal, 1)
+  renameSync(scene.path, join(scene.folder, 'journal.7'))
+  appendFileSync(join(scene.folder, 'journal.7'), 'late\n')
+  scene.append('new\n')
+  assert.deepEqual(texts(await take(journal, 2)), ['late', 'new'])
+  appendFileSync(join(scene.folder, 'journal.7'), 'later\n')
+  assert.deepEqual(texts(await take(journal, 1)), ['later'])
+  assert.ok(existsSync(join(scene.folder, 'journal.7')), 'what others renamed is theirs to delete')
+})
+
+test('a file renamed while nobody followed is found and read to its end', async () => {
+  await using scene = new Scene()
+  scene.append('a\nb\n')
+  const first = await scene.follow()
+  const [a] = await take(first, 2, false)
+  assert.ok(a)
+  await first.acknowledge(a.position)
+  await first.close()
+  renameSync(scene.path, `${scene.path}.1`)
+  scene.append('c\n')
+  assert.deepEqual(texts(await take(await scene.follow(), 2)), ['b', 'c'])
+})
+
+test('a truncated file is read from its beginning, under another name', async () => {
+  await using scene = new Scene()
+  const journal = await scene.follow()
+  scene.append('a long first line\n')
+  const [before] = await take(journal, 1)
+  truncateSync(scene.path)
+  scene.append('b\n')
+  const [after] = await take(journal, 1)
+  assert.equal(after?.text, 'b')
+  assert.notEqual(after?.position.journal, before?.position.journal)
+  scene.append('c\n')
+  assert.deepEqual(texts(await take(await scene.follow(), 1)), ['c'], 'a restart remembers the new name')
+})
+
+test('a journal that is large and stored is rotated and deleted, and nothing is lost', async () => {
+  await using scene = new Scene()
+  const journal = await scene.follow({ rotateBytes: 1_000 })
+  const wanted = Array.from({ length: 500 }, (_, n) => `line ${n} ${'x'.repeat(50)}`)
+  const reading = take(journal, wanted.length)
+  for (let n = 0; n < wanted.length; n += 10) {
+    scene.append(`${wanted.slice(n, n + 10).join('\n')}\n`)
+    await turn()
+  }
+  assert.deepEqual(texts(await reading), wanted)
+  void journal.next(1, AbortSignal.timeout(5_000)).catch(() => {})
+  await until('the rotated file is gone', () => !existsSync(scene.path) && !existsSync(`${scene.path}.1`), {
+    deadlineMs: 8_000,
+  })
+})
+
+test('a crash just before the journal is renamed, or just after it is deleted, does not end rotation', async () => {
+  await using scene = new Scene()
+  scene.append(`${'x'.repeat(2_000)}\n`)
+  writeFileSync(join(scene.folder, 'saved.json'), JSON.stringify({ offsets: {}, truncations: {}, rotated: '1-1' }))
+  const journal = await scene.follow({ rotateBytes: 1_000 })
+  await take(journal, 1)
+  void journal.next(1, AbortSignal.timeout(5_000)).catch(() => {})
+  await until('the journal is rotated', () => !existsSync(scene.path), { deadlineMs: 4_000 })
+})
+
+test('lines that are too long or hold NUL bytes are refused with their beginning, and the next line is fine', async () => {
+  await using scene = new Scene()
+  const journal = await scene.follow()
+  scene.append(`${'A'.repeat(1_000_000)}\n`)
+  scene.append(Buffer.from('x\0y\n\n'))
+  scene.append(Buffer.concat([Buffer.from([0xff, 0xfe]), Buffer.from('\nfine\n')]))
+  const [long, nul, empty, bytes, fine] = await take(journal, 5)
+  assert.equal(long?.text, null)
+  assert.match(long?.reason ?? '', /longer than 65536 bytes/)
+  assert.equal(long?.beginning, 'A'.repeat(4096))
+  assert.equal(long?.position.offset, 1_000_001)
+  assert.match(nul?.reason ?? '', /NUL/)
+  assert.equal(nul?.beginning, 'x\u2400y')
+  assert.equal(empty?.text, '')
+  assert.equal(bytes?.text, '\ufffd\ufffd')
+  assert.equal(fine?.text, 'fine')
+})
+
+test('a journal whose folder does not exist yet is followed when it comes', async () => {
+  await using scene = new Scene()
+  const { offsets } = await loadOffsets(join(scene.folder, 'saved.json'))
+  const path = join(scene.folder, 'later', 'journal')
+  const journal = await followJournal({ path, offsets, log: silent, now: Date.now })
+  try {
+    const waiting = journal.next(1, AbortSignal.timeout(5_000))
+    mkdirSync(join(scene.folder, 'later'))
+    writeFileSync(path, 'hello\n')
+    assert.deepEqual(texts(await waiting), ['hello'])
+  } finally {
+    await journal.close()
+  }
+})

@@ -1,0 +1,158 @@
+import { release } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
+import { OrchestratorError, wording } from '../common/errors.ts'
+import type { Log } from '../common/log.ts'
+import { createAssembly } from './assembly.ts'
+import { dockerEngine } from './containers.ts'
+import type { WireObserved } from './contract.ts'
+import { loadIdentity } from './identity.ts'
+import { createInstances } from './instances.ts'
+import { followJournal } from './leases/journal.ts'
+import { loadOffsets } from './leases/offsets.ts'
+import { followLeases } from './leases/source.ts'
+import { createLink, type Link } from './link.ts'
+import { hostsDirectory } from './names.ts'
+import { createOrders } from './orders.ts'
+import { createOrphanCollector } from './orphans.ts'
+import { ensurePauseImage } from './pause.ts'
+import { createRequests } from './requests.ts'
+import { createSandboxPool } from './sandbox.ts'
+import type { Settings } from './settings.ts'
+import { createSlots } from './slots.ts'
+import { backgroundOf, takeStock } from './stock.ts'
+import { watchEngine } from './watch.ts'
+import { startWiring } from './wiring/wiring.ts'
+
+/** The daemon as it runs. */
+export interface Daemon {
+  /** Finishes the work under way, for a while, and ends; instances go on. */
+  stop(): Promise<void>
+}
+
+/** Milliseconds that work under way gets when the daemon stops. */
+const FINISH_MS = 10_000
+/** Milliseconds between two looks at whether our firewall tables are still there. */
+const GUARD_MS = 5_000
+
+/**
+ * Puts all parts together. Resolves when the journal is followed and the engine has answered and been looked through;
+ * until an engine, bridge or orchestrator is there it tries on.
+ * @param status told in a few words how it stands, at every change
+ * @throws OrchestratorError when this host has not joined, or its state cannot be read
+ */
+export async function startDaemon(
+  settings: Settings,
+  version: string,
+  log: Log,
+  status: (text: string) => void,
+): Promise<Daemon> {
+  const host = settings['host.name']
+  const state = settings['state.directory']
+  const now = Date.now
+  await loadIdentity(state)
+  const engine = dockerEngine(settings['docker.socket'])
+  const wiring = startWiring({ log: (level, message, fields) => log[level]('wiring', message, fields) })
+  const slots = createSlots(settings['engine.parallel'])
+  const names = hostsDirectory({ directory: settings['names.directory'], domain: settings['names.domain'] })
+  const orders = createOrders({ directory: join(state, 'generations'), now })
+  const gateway = settings['network.gateway']
+  const pool = createSandboxPool({ engine, wiring, slots, log, host, gateway, size: settings['pool.size'] })
+  const assembly = createAssembly({ engine, wiring, pool, slots, names, orders, host, log, now })
+  const background = backgroundOf(log)
+  const stopping = new AbortController()
+
+  let link: Link | null = null
+  let unready: unknown = new OrchestratorError('starting', 'unionize is starting', { retryable: true })
+  const tell = (observed: WireObserved) => link?.observed(observed)
+  const notice: Notice = (level, code, message) => {
+    log[level === 'warning' ? 'warn' : level](`notice.${code}`, message)
+    link?.notice({ level, code, message: message.slice(0, 4000) })
+  }
+  const instances = createInstances({ engine, assembly, orders, host, log, now, tell })
+  const request = createRequests({ instances, unready: () => unready, log })
+  const hello = async () => ({ version, facts: await factsOf(engine, orders.count()) })
+  link = createLink({ url: settings['server.url'], identity: () => loadIdentity(state), hello, request, log, status })
+
+  await orders.load()
+  const { offsets, unreadable } = await loadOffsets(join(state, 'journal.json'))
+  if (unreadable)
+    notice('warning', 'journal-offset-lost', 'the saved journal offset cannot be read; reading from the beginning')
+  const journal = await followJournal({ path: settings['leases.journal'], offsets, log, now })
+
+  // Before that the orchestrator could ask for nothing; leases flow even where the engine is away.
+  const firstOutcome = Promise.withResolvers<void>()
+  const returned = async () => {
+    await wiring.prepare({
+      bridge: settings['network.bridge'],
+      gateway,
+      prefixLength: settings['network.prefix-length'],
+      myAddress: settings['network.my-address'],
+    })
+    await ensurePauseImage(engine)
+    await instances.settled()
+    await takeStock({ engine, wiring, pool, orders, names, instances, host, log, holds: assembly.holds, background })
+    unready = null
+    firstOutcome.resolve()
+  }
+  const away = (error: unknown) => {
+    unready = error
+    firstOutcome.resolve()
+  }
+  const { signal } = stopping
+  const watching = watchEngine({
+    ...{ engine, pool, instances, host, log, now, notice, returned, away, background, signal },
+  })
+  const compareMs = settings['leases.compare-seconds'] * 1000
+  const configPath = settings['leases.dnsmasq-config']
+  const following = followLeases({ journal, sink: link, configPath, compareMs, log, now, notice }, signal)
+  const hanging = new AbortController()
+  const linked = firstOutcome.promise.then(() => link.run(hanging.signal))
+  const graceMs = settings['orphans.grace-seconds'] * 1000
+  const collector = createOrphanCollector({
+    ...{ engine, pool, orders, instances, host, graceMs, log, now, holds: assembly.holds },
+  })
+  const ready = (work: () => Promise<unknown>) => async () => (unready === null ? await work() : undefined)
+  // Several times within their grace period, at least every minute and at most every two seconds.
+  const collectMs = Math.min(60_000, Math.max(2_000, graceMs / 4))
+  const collecting = regularly('look for leftovers', collectMs, ready(collector.collect), log, signal)
+  const guarding = regularly('look at the firewall', GUARD_MS, ready(wiring.guard), log, signal)
+
+  return {
+    async stop() {
+      unready = new OrchestratorError('stopping', 'unionize is stopping', { retryable: true })
+      instances.stopProbing()
+      await Promise.race([instances.settled(), wait(FINISH_MS)])
+      stopping.abort(new Error('unionize is stopping'))
+      await pool.stop()
+      await Promise.all([following, watching, collecting, guarding])
+      hanging.abort(new Error('unionize is stopping'))
+      await linked
+      await journal.close()
+      await wiring.stop()
+    },
+  }
+}
+
+type Notice = (level: 'info' | 'warning' | 'error', code: string, message: string) => void
+
+/** What the orchestrator is told of this host; an engine that is away does not keep leases from flowing. */
+async function factsOf(engine: ReturnType<typeof dockerEngine>, instances: number) {
+  const engineFact = await engine.version(AbortSignal.timeout(2_000)).catch((error) => `away: ${wording(error, 200)}`)
+  return { engine: engineFact.slice(0, 256), kernel: `Linux ${release()}`, instances }
+}
+
+/** Does the same work again and again until aborted; what goes wrong is logged and tried again the next time. */
+async function regularly(
+  what: string,
+  everyMs: number,
+  work: () => Promise<unknown>,
+  log: Log,
+  signal: AbortSignal,
+): Promise<void> {
+  while (!signal.aborted) {
+    await wait(everyMs, undefined, { signal }).catch(() => {})
+    if (signal.aborted) return
+    await work().catch((error) => log.warn('regular.failed', `could not ${what}`, { error: wording(error) }))
+  }
+}

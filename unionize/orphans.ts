@@ -1,0 +1,79 @@
+import { wording } from '../common/errors.ts'
+import type { Log } from '../common/log.ts'
+import type { Engine, ListedContainer } from './containers.ts'
+import { LABEL } from './contract.ts'
+import type { Instances } from './instances.ts'
+import type { Orders } from './orders.ts'
+import type { SandboxPool } from './sandbox.ts'
+
+/**
+ * Finds what crashes left behind: sandboxes that nothing uses, and instances that can no longer run (their sandbox is
+ * gone) or were told to go. They are removed once they have looked so for the whole grace period. Nothing without our
+ * host label is ever looked at.
+ */
+export interface OrphanCollector {
+  /** One look. @returns what was removed: container ids and names of instances */
+  collect(): Promise<readonly string[]>
+}
+
+export function createOrphanCollector(options: {
+  engine: Engine
+  pool: SandboxPool
+  orders: Orders
+  instances: Instances
+  host: string
+  graceMs: number
+  /** Whether a sandbox is in use though no container refers to it. */
+  holds: (sandbox: string) => boolean
+  log: Log
+  now: () => number
+}): OrphanCollector {
+  const { engine, pool, orders, instances, host, graceMs, holds, log, now } = options
+  /** When something was first seen orphaned, by id; an instance that is asked for anew starts anew. */
+  const firstSeen = new Map<string, number>()
+
+  const due = (suspects: ReadonlyMap<string, () => Promise<void>>) => {
+    for (const key of firstSeen.keys()) if (!suspects.has(key)) firstSeen.delete(key)
+    for (const key of suspects.keys()) if (!firstSeen.has(key)) firstSeen.set(key, now())
+    return [...suspects].filter(([key]) => now() - (firstSeen.get(key) ?? 0) >= graceMs)
+  }
+
+  return {
+    async collect() {
+      const all = await engine.list({ [LABEL.host]: host })
+      const suspects = new Map<string, () => Promise<void>>()
+      for (const id of unusedSandboxes(all)) if (!holds(id)) suspects.set(id, () => pool.discard(id))
+      for (const instance of homeless(all, orders)) {
+        suspects.set(`${instance}@${orders.generation(instance)}`, () => instances.clear(instance))
+      }
+      const removed: string[] = []
+      for (const [key, remove] of due(suspects)) {
+        try {
+          await remove()
+          removed.push(key)
+          log.info('orphan.removed', 'removed a leftover that nobody asked for', { orphan: key })
+        } catch (error) {
+          log.warn('orphan.not-removed', 'a leftover could not be removed', { orphan: key, error: wording(error) })
+        }
+      }
+      await orders.forgetOld()
+      return removed
+    },
+  }
+}
+
+function unusedSandboxes(all: readonly ListedContainer[]): string[] {
+  const used = new Set(all.flatMap((c) => (c.namespaceOf ? [c.namespaceOf] : [])))
+  return all.filter((c) => c.labels[LABEL.role] === 'sandbox' && !used.has(c.id)).map((c) => c.id)
+}
+
+/** Instances whose sandbox is gone, or that were told to go. */
+function homeless(all: readonly ListedContainer[], orders: Orders): Set<string> {
+  const ids = new Set(all.map((c) => c.id))
+  const services = all.filter((c) => c.labels[LABEL.role] === 'service')
+  const lost = services.filter((c) => {
+    const instance = c.labels[LABEL.instance] ?? ''
+    return orders.isRetired(instance) || c.namespaceOf === null || !ids.has(c.namespaceOf)
+  })
+  return new Set(lost.map((c) => c.labels[LABEL.instance] ?? ''))
+}

@@ -1,0 +1,85 @@
+import { errorCode, OrchestratorError, wording } from '../common/errors.ts'
+import type { Log } from '../common/log.ts'
+import type { FromHost, WireFailure, WireObserved } from './contract.ts'
+import type { Instances } from './instances.ts'
+import type { Request } from './link.ts'
+
+/** Characters of one `output` message; some of them take several bytes. */
+const OUTPUT_CHARACTERS = 256 * 1024
+
+/** Carries out what the orchestrator asks and answers each request once, also when it was cancelled. */
+export function createRequests(options: {
+  instances: Instances
+  /** Why nothing can be done at present; null: it can. */
+  unready: () => unknown
+  log: Log
+}): (request: Request, answer: (message: FromHost) => Promise<void>, connection: AbortSignal) => void {
+  const { instances, unready, log } = options
+  const underWay = new Map<string, AbortController>()
+
+  const perform = async (
+    request: Exclude<Request, { type: 'cancel' }>,
+    answer: (message: FromHost) => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<readonly WireObserved[] | undefined> => {
+    const fault = unready()
+    if (fault !== null) throw fault
+    switch (request.type) {
+      case 'ensure':
+        return [await instances.ensure(request.order, signal)]
+      case 'remove':
+        await instances.remove(request.instance, request.generation, signal)
+        return undefined
+      case 'list':
+        return instances.list(signal)
+      case 'logs': {
+        const { instance, service, follow, tail } = request
+        for await (const text of instances.logs(instance, { service, follow, tail }, signal)) {
+          for (let at = 0; at < text.length; at += OUTPUT_CHARACTERS) {
+            await answer({ type: 'output', id: request.id, text: text.slice(at, at + OUTPUT_CHARACTERS) })
+          }
+        }
+        return undefined
+      }
+    }
+  }
+
+  const serve = async (
+    request: Exclude<Request, { type: 'cancel' }>,
+    answer: (message: FromHost) => Promise<void>,
+    connection: AbortSignal,
+  ): Promise<void> => {
+    const cancelled = new AbortController()
+    const lost = () => cancelled.abort(connection.reason)
+    // An order is carried out to its end though the connection breaks: the next connection finds it done.
+    if (request.type === 'logs' || request.type === 'list') connection.addEventListener('abort', lost, { once: true })
+    underWay.set(request.id, cancelled)
+    try {
+      const observed = await perform(request, answer, cancelled.signal)
+      await answer({ type: 'result', id: request.id, ...(observed ? { observed: [...observed] } : {}) })
+    } catch (error) {
+      const failure = failureOf(error)
+      const what = 'instance' in request ? request.instance : 'order' in request ? request.order.instance : undefined
+      log.warn('request.failed', `${request.type} failed`, { instance: what, ...failure })
+      await answer({ type: 'result', id: request.id, failure })
+    } finally {
+      if (underWay.get(request.id) === cancelled) underWay.delete(request.id)
+      connection.removeEventListener('abort', lost)
+    }
+  }
+
+  return (request, answer, connection) => {
+    if (request.type === 'cancel') {
+      underWay.get(request.id)?.abort(new OrchestratorError('cancelled', 'the orchestrator cancelled the request'))
+      return
+    }
+    serve(request, answer, connection).catch((error) => {
+      log.error('request.not-answered', 'a request could not be answered', { id: request.id, error: wording(error) })
+    })
+  }
+}
+
+function failureOf(error: unknown): WireFailure {
+  const retryable = error instanceof OrchestratorError ? error.retryable : true
+  return { code: errorCode(error).slice(0, 64), message: wording(error, 4000), retryable }
+}

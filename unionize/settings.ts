@@ -1,0 +1,82 @@
+import { hostname } from 'node:os'
+import { z } from 'zod'
+import type { SettingsOf } from '../common/config.ts'
+
+const path = z.string().startsWith('/', 'expected an absolute path')
+const linkName = z.string().regex(/^[^\s/:]{1,15}$/, 'expected an interface name of 1 to 15 characters')
+
+/** Every setting of unionize, once. */
+export const settingsTable = {
+  'server.url': {
+    schema: z.url({ protocol: /^https$/ }),
+    default: 'https://localhost:8998',
+    summary: 'Where the orchestrator answers',
+  },
+  'host.name': {
+    schema: z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, 'expected a DNS label: a-z, 0-9, -'),
+    default: (hostname().toLowerCase().split('.')[0] ?? '').replace(/[^a-z0-9-]/g, '-'),
+    summary: 'Name of this host, as it joined',
+  },
+  'state.directory': {
+    schema: path,
+    default: '/var/lib/unionize',
+    summary: 'Where key, certificate and journal offset live',
+  },
+  'docker.socket': { schema: path, default: '/var/run/docker.sock', summary: 'Socket of the Docker engine' },
+  'network.bridge': {
+    schema: linkName,
+    default: 'br-instances',
+    summary: 'Bridge that instances are wired onto; it must exist',
+  },
+  'network.gateway': { schema: z.ipv6(), default: 'fd00:1::1', summary: "This host's address on that bridge" },
+  'network.prefix-length': {
+    schema: z.number().int().min(64).max(124),
+    default: 64,
+    summary: 'Bits of the instances prefix',
+  },
+  'network.my-address': {
+    schema: z.ipv6(),
+    default: 'fd00:1:0:ffff::1',
+    summary: 'Address that my.instance answers; leads each client to its own instance',
+  },
+  'leases.journal': {
+    schema: path,
+    default: '/var/lib/orchestrator-leases/journal',
+    summary: 'File to which the lease hook appends',
+  },
+  'leases.dnsmasq-config': {
+    schema: path.nullable(),
+    default: '/etc/orchestrator/dnsmasq/clients.conf',
+    summary:
+      'Configuration of the dnsmasq that gives the leases: tells lease file, range and limit; null: no lease file is compared',
+  },
+  'leases.compare-seconds': {
+    schema: z.number().min(1).max(86_400),
+    default: 60,
+    summary: 'Seconds between two comparisons with the lease file',
+  },
+  'names.directory': {
+    schema: path,
+    default: '/run/unionize/hosts.d',
+    summary: 'Folder that dnsmasq reads instance names from (its hostsdir)',
+  },
+  'names.domain': {
+    schema: z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/),
+    default: 'instance',
+    summary: 'DNS domain in which instance names resolve',
+  },
+  'pool.size': { schema: z.number().int().min(0).max(256), default: 4, summary: 'Wired sandboxes kept ready' },
+  'engine.parallel': { schema: z.number().int().min(1).max(64), default: 4, summary: 'Containers made at once' },
+  'orphans.grace-seconds': {
+    schema: z.number().min(1).max(86_400),
+    default: 60,
+    summary: 'Seconds before leftovers of ours that nobody asks for are removed',
+  },
+  'log.level': {
+    schema: z.enum(['debug', 'info', 'warn', 'error']),
+    default: 'info',
+    summary: 'Least level that is logged',
+  },
+} as const
+
+export type Settings = SettingsOf<typeof settingsTable>

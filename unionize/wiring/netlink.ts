@@ -1,0 +1,131 @@
+/**
+ * The encoding of netlink messages (netlink(7), rtnetlink(7), linux/netlink.h). Numbers are in the byte order of the
+ * machine; x86-64 and arm64 are both little endian.
+ */
+
+/** Message flags of linux/netlink.h. */
+export const NLM_F_REQUEST = 0x1
+export const NLM_F_ACK = 0x4
+export const NLM_F_REPLACE = 0x100
+export const NLM_F_EXCL = 0x200
+export const NLM_F_CREATE = 0x400
+export const NLM_F_DUMP = 0x300
+export const NLM_F_DUMP_INTR = 0x10
+const NLM_F_CAPPED = 0x100
+const NLM_F_ACK_TLVS = 0x200
+
+/** Types of control messages of linux/netlink.h. */
+export const NLMSG_ERROR = 2
+export const NLMSG_DONE = 3
+
+const HEADER = 16
+const ATTRIBUTE_HEADER = 4
+/** NLA_F_NESTED and NLA_F_NET_BYTEORDER are flags in an attribute's type. */
+const ATTRIBUTE_TYPE_MASK = 0x3fff
+const NLMSGERR_ATTR_MSG = 1
+
+/** One message as it was received; `body` is what follows the header. */
+export interface Message {
+  readonly type: number
+  readonly flags: number
+  readonly sequence: number
+  readonly body: Buffer
+}
+
+/** A message without a sequence number, which the socket fills in. `body` is the family's header and the attributes. */
+export function message(type: number, flags: number, ...body: readonly Buffer[]): Buffer {
+  const length = body.reduce((sum, part) => sum + aligned(part.length), HEADER)
+  const bytes = Buffer.alloc(length)
+  bytes.writeUInt32LE(length, 0)
+  bytes.writeUInt16LE(type, 4)
+  bytes.writeUInt16LE(flags, 6)
+  let offset = HEADER
+  for (const part of body) {
+    part.copy(bytes, offset)
+    offset += aligned(part.length)
+  }
+  return bytes
+}
+
+/** Gives a message its sequence number. */
+export function setSequence(bytes: Buffer, sequence: number): void {
+  bytes.writeUInt32LE(sequence, 8)
+}
+
+/** An attribute, padded to four bytes. A list of attributes as payload makes a nested one. */
+export function attribute(type: number, ...payload: readonly Buffer[]): Buffer {
+  const length = payload.reduce((sum, part) => sum + part.length, ATTRIBUTE_HEADER)
+  const bytes = Buffer.alloc(aligned(length))
+  bytes.writeUInt16LE(length, 0)
+  bytes.writeUInt16LE(type, 2)
+  let offset = ATTRIBUTE_HEADER
+  for (const part of payload) {
+    part.copy(bytes, offset)
+    offset += part.length
+  }
+  return bytes
+}
+
+/** An attribute holding an unsigned 32-bit number. */
+export function attributeU32(type: number, value: number): Buffer {
+  const payload = Buffer.alloc(4)
+  payload.writeUInt32LE(value)
+  return attribute(type, payload)
+}
+
+/** An attribute holding an unsigned 8-bit number. */
+export function attributeU8(type: number, value: number): Buffer {
+  return attribute(type, Buffer.of(value))
+}
+
+/** An attribute holding a text that ends with NUL. */
+export function attributeText(type: number, text: string): Buffer {
+  return attribute(type, Buffer.from(`${text}\0`))
+}
+
+/** The messages in what one receive returned. Ends silently at a torn message: the kernel sends whole ones. */
+export function* messagesIn(bytes: Buffer): Generator<Message> {
+  for (let offset = 0; offset + HEADER <= bytes.length; ) {
+    const length = bytes.readUInt32LE(offset)
+    if (length < HEADER || offset + length > bytes.length) return
+    yield {
+      type: bytes.readUInt16LE(offset + 4),
+      flags: bytes.readUInt16LE(offset + 6),
+      sequence: bytes.readUInt32LE(offset + 8),
+      body: bytes.subarray(offset + HEADER, offset + length),
+    }
+    offset += aligned(length)
+  }
+}
+
+/** The attributes in `bytes`, by type; of a type that comes twice, the last. */
+export function attributesIn(bytes: Buffer): Map<number, Buffer> {
+  const found = new Map<number, Buffer>()
+  for (let offset = 0; offset + ATTRIBUTE_HEADER <= bytes.length; ) {
+    const length = bytes.readUInt16LE(offset)
+    if (length < ATTRIBUTE_HEADER || offset + length > bytes.length) break
+    const type = bytes.readUInt16LE(offset + 2) & ATTRIBUTE_TYPE_MASK
+    found.set(type, bytes.subarray(offset + ATTRIBUTE_HEADER, offset + length))
+    offset += aligned(length)
+  }
+  return found
+}
+
+/** The text of an attribute, without its NUL. */
+export function textOf(payload: Buffer | undefined): string {
+  if (payload === undefined) return ''
+  const end = payload.indexOf(0)
+  return payload.toString('utf8', 0, end < 0 ? payload.length : end)
+}
+
+/** What an NLMSG_ERROR says: the errno (0: an acknowledgement) and the kernel's own words, if it gave any. */
+export function verdictOf(reply: Message): { errno: number; text: string } {
+  const errno = Math.abs(reply.body.readInt32LE(0))
+  if ((reply.flags & NLM_F_ACK_TLVS) === 0) return { errno, text: '' }
+  const echoed = reply.flags & NLM_F_CAPPED ? HEADER : reply.body.readUInt32LE(4)
+  return { errno, text: textOf(attributesIn(reply.body.subarray(4 + aligned(echoed))).get(NLMSGERR_ATTR_MSG)) }
+}
+
+function aligned(length: number): number {
+  return (length + 3) & ~3
+}

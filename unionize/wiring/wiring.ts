@@ -1,0 +1,180 @@
+import { WiringError } from './errors.ts'
+import { parseLink, parseNetwork, parsePassage, parsePlacement, parseSandbox, parseSource } from './input.ts'
+import { Lane } from './lane.ts'
+import type { Answers, Calls, Verb } from './protocol.ts'
+
+/** What the host offers; checked by `prepare`. */
+export interface HostNetwork {
+  /** Name of the bridge that instances are behind, such as `br-instances`. */
+  readonly bridge: string
+  /** IPv6 address of the host on that bridge: the router and name server of instances. */
+  readonly gateway: string
+  /** Length in bits of the prefix that instances share, 1 to 128; usually 64. */
+  readonly prefixLength: number
+  /** The well-known address behind the name `my.instance`: leads each owner to its own instance. */
+  readonly myAddress: string
+}
+
+/** One owner's path to one instance: their IPv6 addresses. */
+export interface Passage {
+  readonly owner: string
+  readonly instance: string
+}
+
+/** A sandbox and its link. */
+export interface SandboxLink {
+  /** A process in the sandbox's network namespace. */
+  readonly pid: number
+  /** Name of the link's end on the host: `ui-` and up to 12 more characters. */
+  readonly link: string
+  /** MAC of `eth0`, the link's end in the sandbox. */
+  readonly mac: string
+}
+
+/** What one link may send from. */
+export interface Source {
+  readonly link: string
+  readonly mac: string
+  readonly address: string
+}
+
+/** An attached sandbox, the address it has, and who may reach it: nobody yet when `owner` is null. */
+export interface Placement extends SandboxLink {
+  readonly address: string
+  readonly owner: string | null
+}
+
+/**
+ * Links, addresses and firewall of the instances on this host. Every call may be repeated, also after a crash at any
+ * moment, and ends in the same state. Every call may fail with {@link WiringError} (its codes are listed there), with
+ * `InvalidInput` for malformed arguments, and with `worker-died`, which is retryable. What is in the kernel outlives
+ * this process.
+ */
+export interface Wiring {
+  /**
+   * Checks bridge, gateway and forwarding, pins the bridge's MAC, and loads the rules; passages that are there stay.
+   * Comes before all other calls, and again when the network's settings change.
+   * @throws WiringError `bridge-missing`, `gateway-missing`, `forwarding-off`
+   */
+  prepare(network: HostNetwork): Promise<void>
+  /**
+   * Links a sandbox to the bridge: `eth0` inside, up, with this MAC and without any address. Resolves when packets
+   * pass. A link of that name to anywhere else is replaced.
+   * @throws WiringError `sandbox-gone`, `not-isolated`, `interface-in-use`, `bridge-full`
+   */
+  attach(sandbox: SandboxLink): Promise<void>
+  /**
+   * Gives an attached sandbox its address, in place of any former one, with route and neighbours, and opens the passage
+   * from its owner. Passages to the former address are closed.
+   * @throws WiringError `sandbox-gone`, `link-gone`
+   */
+  place(placement: Placement): Promise<void>
+  /** Lets an owner reach an instance. `my.instance` leads an owner to the instance opened last. */
+  open(passage: Passage): Promise<void>
+  /** Cuts an owner off from an instance, established connections too. */
+  close(passage: Passage): Promise<void>
+  /**
+   * Takes the address away and closes every passage to it, whoever has one, unless another link has that address now.
+   * A sandbox or link that is gone already does not matter.
+   */
+  unplace(placement: Placement): Promise<void>
+  /**
+   * Removes a link from the host and the sandbox, and what the firewall still lets it send. Takes some 15 ms in the
+   * kernel, beside the other calls; many at once are removed as one.
+   */
+  detach(link: string): Promise<void>
+  /** Names of the links that exist. */
+  links(): Promise<readonly string[]>
+  /** Makes exactly this the contents of the firewall, in one transaction; of an owner's passages `my.instance` leads to the last. */
+  replacePassages(passages: readonly Passage[], sources: readonly Source[]): Promise<void>
+  /** Restores our firewall tables, with their contents, if somebody removed them. Cheap: to be called now and then. */
+  guard(): Promise<void>
+  /** Ends the workers when the calls under way are done. Nothing in the kernel changes. */
+  stop(): Promise<void>
+  /** Removes our firewall tables and all links. */
+  teardown(): Promise<void>
+}
+
+/** Where the wiring tells what an operator should know. */
+export type WiringLog = (level: 'info' | 'warn' | 'error', message: string, fields: Record<string, unknown>) => void
+
+/** Starts the wiring of this network namespace. It needs CAP_NET_ADMIN, CAP_SYS_ADMIN and CAP_SYS_PTRACE. */
+export function startWiring(options: { readonly log: WiringLog }): Wiring {
+  return wiringOver({ quick: new Lane('quick', options.log), slow: new Lane('slow', options.log) })
+}
+
+/**
+ * The wiring over two workers: `slow` removes links, which takes the kernel long, and `quick` does all else. Apart from
+ * {@link startWiring} for those who must hold the workers themselves.
+ */
+export function wiringOver(lanes: { readonly quick: Lane; readonly slow: Lane }): Wiring {
+  const { quick, slow } = lanes
+  const detaching = new Batch(async (links) => {
+    await slow.call('detach', { links })
+  })
+  let prepared = false
+
+  const call = async <V extends Verb>(verb: V, args: Calls[V]): Promise<Answers[V]> => {
+    if (!prepared) throw new WiringError('not-prepared', `"${verb}" came before "prepare"`)
+    return quick.call(verb, args)
+  }
+  return {
+    async prepare(network) {
+      const parsed = parseNetwork(network)
+      await quick.call('prepare', parsed)
+      quick.greeting = { verb: 'prepare', args: parsed }
+      prepared = true
+    },
+    attach: async (sandbox) => call('attach', parseSandbox(sandbox)),
+    place: async (placement) => call('place', parsePlacement(placement)),
+    open: async (passage) => call('open', parsePassage(passage)),
+    close: async (passage) => call('close', parsePassage(passage)),
+    unplace: async (placement) => call('unplace', parsePlacement(placement)),
+    async detach(link) {
+      const parsed = parseLink(link)
+      await call('forget', { link: parsed })
+      await detaching.add(parsed)
+    },
+    links: async () => quick.call('links', {}),
+    async replacePassages(passages, sources) {
+      await call('replace', { passages: passages.map(parsePassage), sources: sources.map(parseSource) })
+    },
+    async guard() {
+      await call('guard', {})
+    },
+    async stop() {
+      await Promise.all([quick.stop(), slow.stop()])
+    },
+    async teardown() {
+      await slow.call('detach', { links: await quick.call('links', {}) })
+      await quick.call('removeRules', {})
+      quick.greeting = null
+      prepared = false
+    },
+  }
+}
+
+/** Gathers what comes while one round is under way, for the next round. */
+class Batch {
+  readonly #carryOut: (items: readonly string[]) => Promise<void>
+  #next: { items: string[]; done: Promise<void> } | null = null
+  #last: Promise<void> = Promise.resolve()
+
+  constructor(carryOut: (items: readonly string[]) => Promise<void>) {
+    this.#carryOut = carryOut
+  }
+
+  async add(item: string): Promise<void> {
+    if (this.#next === null) {
+      const items: string[] = []
+      const done = this.#last.then(() => {
+        this.#next = null
+        return this.#carryOut(items)
+      })
+      this.#last = done.catch(() => {})
+      this.#next = { items, done }
+    }
+    this.#next.items.push(item)
+    return this.#next.done
+  }
+}
