@@ -110,7 +110,7 @@ export async function startDaemon(
   const linked = firstOutcome.promise.then(() => link.run(hanging.signal))
   const graceMs = settings['orphans.grace-seconds'] * 1000
   const collector = createOrphanCollector({
-    ...{ engine, pool, orders, instances, host, graceMs, log, now, holds: assembly.holds },
+    ...{ engine, wiring, pool, orders, instances, host, graceMs, log, now, holds: assembly.holds },
   })
   const ready = (work: () => Promise<unknown>) => async () => (unready === null ? await work() : undefined)
   // Several times within their grace period, at least every minute and at most every two seconds.

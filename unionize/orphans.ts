@@ -4,20 +4,23 @@ import type { Engine, ListedContainer } from './containers.ts'
 import { LABEL } from './contract.ts'
 import type { Instances } from './instances.ts'
 import type { Orders } from './orders.ts'
-import type { SandboxPool } from './sandbox.ts'
+import { portOf, type SandboxPool } from './sandbox.ts'
+import type { Wiring } from './wiring/wiring.ts'
 
 /**
- * Finds what crashes left behind: sandboxes that nothing uses, and instances that can no longer run (their sandbox is
- * gone) or were told to go. They are removed once they have looked so for the whole grace period. Nothing without our
- * host label is ever looked at.
+ * Finds what crashes left behind: sandboxes that nothing uses, instances that can no longer run (their sandbox is gone)
+ * or were told to go, and links to a sandbox that the engine no longer knows (killed amid its work it can forget a
+ * container whose process lives on). They are removed once they have looked so for the whole grace period. No container
+ * without our host label, and no link without our name, is ever looked at.
  */
 export interface OrphanCollector {
-  /** One look. @returns what was removed: container ids and names of instances */
+  /** One look. @returns what was removed: container ids, names of instances and of links */
   collect(): Promise<readonly string[]>
 }
 
 export function createOrphanCollector(options: {
   engine: Engine
+  wiring: Wiring
   pool: SandboxPool
   orders: Orders
   instances: Instances
@@ -28,7 +31,7 @@ export function createOrphanCollector(options: {
   log: Log
   now: () => number
 }): OrphanCollector {
-  const { engine, pool, orders, instances, host, graceMs, holds, log, now } = options
+  const { engine, wiring, pool, orders, instances, host, graceMs, holds, log, now } = options
   /** When something was first seen orphaned, by id; an instance that is asked for anew starts anew. */
   const firstSeen = new Map<string, number>()
 
@@ -40,8 +43,10 @@ export function createOrphanCollector(options: {
 
   return {
     async collect() {
+      const links = await wiring.links()
       const all = await engine.list({ [LABEL.host]: host })
       const suspects = new Map<string, () => Promise<void>>()
+      for (const link of strayLinks(links, all)) suspects.set(link, () => wiring.detach(link))
       for (const id of unusedSandboxes(all)) if (!holds(id)) suspects.set(id, () => pool.discard(id))
       for (const instance of homeless(all, orders)) {
         suspects.set(`${instance}@${orders.generation(instance)}`, () => instances.clear(instance))
@@ -60,6 +65,11 @@ export function createOrphanCollector(options: {
       return removed
     },
   }
+}
+
+function strayLinks(links: readonly string[], all: readonly ListedContainer[]): string[] {
+  const known = new Set(all.filter((c) => c.labels[LABEL.role] === 'sandbox').map((c) => portOf(c.id).link))
+  return links.filter((link) => !known.has(link))
 }
 
 function unusedSandboxes(all: readonly ListedContainer[]): string[] {

@@ -291,13 +291,23 @@ test('leftovers are collected, and nothing that is not ours', async () => {
   const foreign = await create({ [LABEL.role]: 'sandbox', [LABEL.host]: `${HOST}-other` })
   const sandbox = await create({ [LABEL.role]: 'sandbox', [LABEL.host]: HOST })
   const service = await create({ [LABEL.role]: 'service', [LABEL.host]: HOST, [LABEL.instance]: 'i-nobody' })
+  const living = await lab.idle()
+  const stray = 'ui-0123456789ab'
+  for (const link of [stray, 'foreign']) {
+    lab.run('ip', 'link', 'add', link, 'type', 'veth', 'peer', 'name', link, 'netns', String(living.pid))
+  }
+  lab.run('ip', 'link', 'set', stray, 'master', 'br-instances')
   try {
-    const collected = await unionize.ask<string[]>('collect')
-    assert.deepEqual(collected.sort(), [sandbox.id, 'i-nobody@0'].sort())
+    // A link on its way out with its namespace may be found as well.
+    const collected = (await unionize.ask<string[]>('collect')).filter((id) => id === stray || !id.startsWith('ui-'))
+    assert.deepEqual(collected.sort(), [sandbox.id, 'i-nobody@0', stray].sort())
+    assert.doesNotMatch(lab.run('ip', '-o', 'link'), new RegExp(stray))
+    assert.match(lab.run('ip', '-o', 'link'), / foreign@/)
     const left = (await engine.containers(OURS)).map((c) => c.id)
     assert.ok(!left.includes(sandbox.id) && !left.includes(service.id))
     assert.equal((await foreign.inspect()).Id, foreign.id)
   } finally {
+    lab.run('ip', 'link', 'delete', 'foreign')
     await foreign.remove({ force: true })
   }
 })

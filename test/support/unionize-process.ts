@@ -31,7 +31,9 @@ const assembly = createAssembly({ engine, wiring, pool, slots, names, orders, ho
 const instances = createInstances({ engine, assembly, orders, host, log, now, tell: (o) => told.push(o) })
 const background = backgroundOf(log)
 const { holds } = assembly
-const collector = createOrphanCollector({ engine, pool, orders, instances, host, graceMs: 0, holds, log, now })
+const collector = createOrphanCollector({
+  ...{ engine, wiring, pool, orders, instances, host, graceMs: 0, holds, log, now },
+})
 const stopping = new AbortController()
 const never = new AbortController().signal
 let ready = false
