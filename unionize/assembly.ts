@@ -67,9 +67,9 @@ export function createAssembly(parts: AssemblyParts): Assembly {
     engine.create(serviceSpec(order, service, host, sandbox), signal)
 
   /** Starts a container; one that never can be is removed, so that the next attempt makes it anew. */
-  const start = async (id: string, signal?: AbortSignal) => {
+  const start = async (id: string) => {
     try {
-      await engine.start(id, signal)
+      await engine.start(id)
     } catch (error) {
       if (hasCode(error, 'not-startable')) await engine.remove(id)
       throw error
@@ -130,7 +130,7 @@ export function createAssembly(parts: AssemblyParts): Assembly {
         throw fault.reason
       }
       orders.assertCurrent(order)
-      await Promise.all(made.map((id) => engine.start(id, signal)))
+      await Promise.all(made.map((id) => engine.start(id)))
       return { sandbox, sandboxAt, startedAt: now(), restarted: true }
     } finally {
       taken.delete(sandbox.id)
@@ -165,7 +165,7 @@ export function createAssembly(parts: AssemblyParts): Assembly {
       async () => {
         orders.assertCurrent(order)
         const made = await Promise.all(sorted.missing.map((service) => create(order, service, sandbox.id, signal)))
-        await Promise.all([...idle, ...made].map((id) => start(id, signal)))
+        await Promise.all([...idle, ...made].map((id) => start(id)))
       },
       signal,
     )

@@ -50,8 +50,11 @@ export interface Engine {
   version(signal?: AbortSignal): Promise<string>
   /** Makes a container and returns its id. @throws code name-conflict, image-missing, engine-unreachable, … */
   create(spec: ContainerSpec, signal?: AbortSignal): Promise<string>
-  /** Started already is success. */
-  start(id: string, signal?: AbortSignal): Promise<void>
+  /**
+   * Started already is success. Cannot be cancelled: the engine goes on with a start whose caller went away, and a removal
+   * that comes into it can leave a process of which the engine knows no more.
+   */
+  start(id: string): Promise<void>
   /** Asks to end, kills after `graceMs`. Stopped or gone already is success. */
   stop(id: string, graceMs: number, signal?: AbortSignal): Promise<void>
   /** Kills and removes. Gone already is success. */
@@ -98,8 +101,8 @@ export function dockerEngine(socketPath: string): Engine {
         const request = { _query: { name: spec.name }, _body: describe(spec), abortSignal }
         return (await docker.createContainer(request as never)).id
       }),
-    start: (id, signal) =>
-      call(`start ${id}`, signal, (abortSignal) => docker.getContainer(id).start({ abortSignal })).then(
+    start: (id) =>
+      call(`start ${id}`, undefined, (abortSignal) => docker.getContainer(id).start({ abortSignal })).then(
         () => {},
         unless('not-modified'),
       ),

@@ -85,7 +85,7 @@ export function createSandboxPool(options: {
     const id = await create(signal)
     making.add(id)
     try {
-      await engine.start(id, signal)
+      await engine.start(id)
       return await wired(id, signal)
     } catch (error) {
       await removeFailed(id)
@@ -154,7 +154,7 @@ export function createSandboxPool(options: {
     },
     async revive(id, signal) {
       const found = await engine.inspect(id, signal)
-      if (!found.running) await engine.start(id, signal)
+      if (!found.running) await engine.start(id)
       return { sandbox: await wired(id, signal), restarted: !found.running }
     },
     discard: (id, signal) => engine.remove(id, signal),
