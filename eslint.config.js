@@ -31,7 +31,7 @@ export const zones = [
 const adapters = {
   dockerode: ['unionize/containers.ts'],
   knex: ['orchestrator/store/*.ts'],
-  koffi: ['unionize/wiring/*.ts', 'common/systemd.ts'],
+  koffi: ['unionize/wiring/kernel/*.ts', 'common/systemd.ts'],
   chokidar: ['unionize/leases/**/*.ts'],
   ip6addr: ['common/ipv6.ts'],
 }

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { type Change, Contents } from '../../unionize/wiring/contents.ts'
-import { baseRules } from '../../unionize/wiring/ruleset.ts'
+import { type Change, Contents } from '../../unionize/wiring/firewall/contents.ts'
+import { baseRules } from '../../unionize/wiring/firewall/ruleset.ts'
 
 /** Sets that behave as the kernel's: removing what is not there, or giving a key another value, is an error. */
 class KernelSets {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
+import { addressBytes } from '../../unionize/wiring/input.ts'
 import {
   addAddress,
   addressOf,
@@ -8,9 +9,8 @@ import {
   setDefaultRoute,
   setNeighbour,
   staticPortEntry,
-} from '../../unionize/wiring/addresses.ts'
-import { addressBytes } from '../../unionize/wiring/input.ts'
-import { createPair, getLink, linkOf, setNoLinkLocal, setUp } from '../../unionize/wiring/links.ts'
+} from '../../unionize/wiring/kernel/addresses.ts'
+import { createPair, getLink, linkOf, setNoLinkLocal, setUp } from '../../unionize/wiring/kernel/links.ts'
 import {
   attribute,
   attributesIn,
@@ -24,7 +24,7 @@ import {
   setSequence,
   textOf,
   verdictOf,
-} from '../../unionize/wiring/netlink.ts'
+} from '../../unionize/wiring/kernel/netlink.ts'
 
 const IFINFOMSG = 16
 

@@ -1,3 +1,5 @@
+import { WiringError } from './errors.ts'
+import { addressBytes } from './input.ts'
 import {
   type Address,
   addAddress,
@@ -10,11 +12,9 @@ import {
   getRoute,
   setDefaultRoute,
   setNeighbour,
-} from './addresses.ts'
-import { WiringError } from './errors.ts'
-import { addressBytes } from './input.ts'
-import type { Namespaces, Sandbox } from './namespaces.ts'
-import type { RouteSocket } from './route-socket.ts'
+} from './kernel/addresses.ts'
+import type { Namespaces, Sandbox } from './kernel/namespaces.ts'
+import type { RouteSocket } from './kernel/route-socket.ts'
 import { waitUntil } from './waiting.ts'
 import { find, INSIDE, type Wires } from './wires.ts'
 import type { HostNetwork, Placement } from './wiring.ts'

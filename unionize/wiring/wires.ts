@@ -1,6 +1,6 @@
-import { addressOf, getAddresses, staticPortEntry } from './addresses.ts'
 import { WiringError } from './errors.ts'
 import { addressBytes, LINK_PREFIX } from './input.ts'
+import { addressOf, getAddresses, staticPortEntry } from './kernel/addresses.ts'
 import {
   createPair,
   deleteGroup,
@@ -15,9 +15,9 @@ import {
   setNoLinkLocal,
   setPort,
   setUp,
-} from './links.ts'
-import type { Namespaces, Sandbox } from './namespaces.ts'
-import { KernelRefusal, type RouteSocket } from './route-socket.ts'
+} from './kernel/links.ts'
+import type { Namespaces, Sandbox } from './kernel/namespaces.ts'
+import { KernelRefusal, type RouteSocket } from './kernel/route-socket.ts'
 import { waitUntil } from './waiting.ts'
 import type { HostNetwork, SandboxLink } from './wiring.ts'
 

@@ -1,5 +1,5 @@
+import type { Passage, Source } from '../wiring.ts'
 import { mineElements, passageElements, sourceElements } from './ruleset.ts'
-import type { Passage, Source } from './wiring.ts'
 
 /** What one change puts in and takes out. */
 export interface Change {

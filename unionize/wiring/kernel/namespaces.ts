@@ -1,5 +1,5 @@
 import { closeSync, fstatSync, openSync, statSync } from 'node:fs'
-import { WiringError } from './errors.ts'
+import { WiringError } from '../errors.ts'
 import { abort, close, errnoName, lastErrno, pidfdOpen, poll, setns } from './libc.ts'
 import { RouteSocket } from './route-socket.ts'
 

@@ -1,5 +1,5 @@
 import koffi from 'koffi'
-import { WiringError } from './errors.ts'
+import { WiringError } from '../errors.ts'
 
 const AS_JSON = 1 << 4
 

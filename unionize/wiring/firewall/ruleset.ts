@@ -1,5 +1,5 @@
-import { addressBytes, LINK_PREFIX } from './input.ts'
-import type { HostNetwork, Passage, Source } from './wiring.ts'
+import { addressBytes, LINK_PREFIX } from '../input.ts'
+import type { HostNetwork, Passage, Source } from '../wiring.ts'
 
 /** The two tables that are ours, and the only ones ever touched. */
 export const TABLES = ['inet unionize', 'bridge unionize'] as const

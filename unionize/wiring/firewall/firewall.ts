@@ -1,9 +1,9 @@
+import { WiringError } from '../errors.ts'
+import { canonical } from '../input.ts'
+import { FirewallRefusal, Nftables } from '../kernel/libnftables.ts'
+import type { HostNetwork, Passage, Source } from '../wiring.ts'
 import { type Change, Contents } from './contents.ts'
-import { WiringError } from './errors.ts'
-import { canonical } from './input.ts'
-import { FirewallRefusal, Nftables } from './libnftables.ts'
 import { baseRules, flushElements, removeTables, TABLES } from './ruleset.ts'
-import type { HostNetwork, Passage, Source } from './wiring.ts'
 
 /**
  * The filter between owners and instances. What the kernel holds is known here too, so that one change is one

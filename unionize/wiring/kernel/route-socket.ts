@@ -1,4 +1,4 @@
-import { WiringError } from './errors.ts'
+import { WiringError } from '../errors.ts'
 import { close, errnoName, errnoOf, lastErrno, recv, send, setsockopt, socket } from './libc.ts'
 import {
   type Message,
