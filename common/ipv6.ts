@@ -37,6 +37,11 @@ export function parsePrefix(text: string, field = 'prefix'): Prefix {
   return { base, length }
 }
 
+/** The prefix of this length that an address lies in. */
+export function prefixOf(address: Ipv6, length: number): Prefix {
+  return { base: network(address, length), length }
+}
+
 /** `fd00:1::/64` */
 export function formatPrefix(prefix: Prefix): string {
   return `${prefix.base}/${prefix.length}`

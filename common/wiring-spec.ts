@@ -169,7 +169,7 @@ export const interfaceShape = z.strictObject({
   hostName: longName.optional(),
   link,
   /** A MAC, or `hash:TEXT`: a locally administered one that follows from the text. Absent: from namespace and name. */
-  mac: z.union([z.string().regex(/^hash:.+$/), mac]).optional(),
+  mac: z.union([z.string().regex(/^hash:.+$/, 'expected hash:TEXT'), mac]).optional(),
   /** Bytes; absent: that of bridge or parent. */
   mtu: z.number().int().min(68).max(65535).optional(),
   addresses: z.array(prefix).default([]),

@@ -162,6 +162,7 @@ function hostNews(
       log[level === 'warning' ? 'warn' : level]('host.notice', message, { host, code })
       await tell(host, level, `host.${code}`.slice(0, KIND_MOST), message)
     },
+    dropped: (host, packets) => metrics.dropped(host, packets),
   }
 }
 

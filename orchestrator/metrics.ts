@@ -1,10 +1,14 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, type Registry } from '@prometheus-io/client'
+import type { DropCounts } from '../common/drop-reasons.ts'
+import type { HostName } from './domain/host.ts'
 import type { Store } from './store/store.ts'
 
 /** What the reconciler and the hosts tell that is worth counting. */
 export interface ControlMetrics {
   action(kind: string, outcome: 'ok' | 'failed', seconds: number): void
   notice(code: string, level: string): void
+  /** What a host's firewall has dropped since its kernel began to count. */
+  dropped(host: HostName, packets: DropCounts): void
 }
 
 /** Buckets from 5 ms to a minute. */
@@ -45,8 +49,30 @@ export function controlMetrics(registry: Registry, store: Pick<Store, 'counts'>)
       this.set((await store.counts()).leases)
     },
   })
+  const drops = new Counter({
+    name: 'orchestrator_dropped_packets_total',
+    help: 'Packets of and to instances that a host dropped, by reason; see docs/isolation.md',
+    labelNames: ['host', 'reason'],
+    registers,
+  })
+  const told = new Map<HostName, DropCounts>()
   return {
     action: (kind, outcome, seconds) => actions.observe({ action: kind, outcome }, seconds),
     notice: (code, level) => notices.inc({ code, level }),
+    dropped(host, packets) {
+      for (const [reason, more] of growth(told.get(host) ?? {}, packets)) drops.inc({ host, reason }, more)
+      told.set(host, packets)
+    },
   }
+}
+
+/**
+ * How much each number has grown. One that is smaller than before began anew, so all
+ * of it is new; so is what a host says first.
+ */
+export function growth(before: DropCounts, after: DropCounts): [reason: string, more: number][] {
+  return Object.entries(after).map(([reason, now]) => {
+    const was = before[reason as keyof DropCounts] ?? 0
+    return [reason, now < was ? now : now - was]
+  })
 }

@@ -5,6 +5,8 @@ import { parse as parseYaml } from 'yaml'
 import { z } from 'zod'
 import { suggestion } from '../common/config.ts'
 import { InvalidInput } from '../common/errors.ts'
+import { checkWiring, instanceWiringShape } from '../common/instance-wiring.ts'
+import { membershipsShape, sandboxShape } from '../common/private-networks.ts'
 import type { Template } from './domain/template.ts'
 
 const MIB = 1024 * 1024
@@ -33,19 +35,27 @@ const service = z.strictObject({
     .max(41)
     .default(DEFAULT_CAPABILITIES),
   'stop-grace-seconds': z.number().min(0).max(3600).default(0),
+  sandbox: sandboxShape.optional(),
+  networks: membershipsShape.optional(),
 })
 
 /** A template file: `NAME.yaml` in the templates folder. Its limits are those of the orders that hosts accept. */
-const templateFile = z.strictObject({
-  summary: z.string().min(1).max(200),
-  backend: label.default('docker'),
-  services: z
-    .record(label, service)
-    .refine((all) => Object.keys(all).length > 0, 'expected at least one service')
-    .refine((all) => Object.keys(all).length <= 32, 'expected at most 32 services'),
-  'entry-port': z.number().int().min(1).max(65535).nullable().default(null),
-  'grace-seconds': z.number().min(0).max(31_536_000).default(0),
-})
+const templateFile = z
+  .strictObject({
+    summary: z.string().min(1).max(200),
+    backend: label.default('docker'),
+    services: z
+      .record(label, service)
+      .refine((all) => Object.keys(all).length > 0, 'expected at least one service')
+      .refine((all) => Object.keys(all).length <= 32, 'expected at most 32 services'),
+    wiring: instanceWiringShape.optional(),
+    'entry-port': z.number().int().min(1).max(65535).nullable().default(null),
+    'grace-seconds': z.number().min(0).max(31_536_000).default(0),
+  })
+  .superRefine((template, context) => {
+    const services = Object.entries(template.services).map(([name, s]) => ({ ...s, name }))
+    checkWiring(services, template.wiring, ({ name }) => ['services', name], context)
+  })
 
 /**
  * Reads every template of a folder. A version is the hash of what the file means, so the same content is the same version.
@@ -96,6 +106,7 @@ function readTemplate(file: string): Template {
     version,
     summary: content.summary,
     backend: content.backend,
+    ...(content.wiring ? { wiring: content.wiring } : {}),
     entryPort: content['entry-port'],
     graceMs: Math.round(content['grace-seconds'] * 1000),
     services: Object.entries(content.services).map(([serviceName, s]) => ({
@@ -107,6 +118,8 @@ function readTemplate(file: string): Template {
       pids: s.pids,
       capabilities: s.capabilities,
       stopGraceMs: Math.round(s['stop-grace-seconds'] * 1000),
+      ...(s.sandbox ? { sandbox: s.sandbox } : {}),
+      ...(s.networks ? { networks: s.networks } : {}),
     })),
   }
 }

@@ -1,5 +1,6 @@
 import { stringify } from 'yaml'
-import { aligned, type Column, cells } from './table.ts'
+import { aligned } from '../../common/table.ts'
+import { type Column, cells } from './table.ts'
 
 export const FORMATS = ['table', 'wide', 'json', 'yaml', 'name'] as const
 export type Format = (typeof FORMATS)[number]

@@ -1,9 +1,10 @@
 import { suggestion } from '../../common/config.ts'
+import { plain } from '../../common/table.ts'
 import type { ApiClient } from '../api/client.ts'
 import type { EventShape, HostShape, InstanceShape, LeaseShape, TemplateShape } from '../api/wire.ts'
 import { age, until } from './ages.ts'
 import { NotFound, Usage } from './exit.ts'
-import { type Column, coloured, plain } from './table.ts'
+import { type Column, coloured } from './table.ts'
 
 /** A kind of thing that `get` shows. */
 export interface Resource<T> {

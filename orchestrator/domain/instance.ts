@@ -1,3 +1,4 @@
+import type { InstanceWiring } from '../../common/instance-wiring.ts'
 import type { Ipv6 } from '../../common/ipv6.ts'
 import type { HostName } from './host.ts'
 import type { Lease, Owner } from './lease.ts'
@@ -57,6 +58,7 @@ export interface Order {
   readonly address: Ipv6
   readonly ownerAddress: Ipv6
   readonly services: readonly Service[]
+  readonly wiring?: InstanceWiring | undefined
   readonly entryPort: number | null
 }
 
@@ -70,7 +72,10 @@ export interface Observed {
   readonly marks?: Marks | undefined
 }
 
-/** The order for an instance: its template's services with the facts of instance and lease in their environment. */
+/**
+ * The order for an instance: its template's services with the facts of instance and lease in their environment. The
+ * wiring is the template's, word for word: nothing that a lease says can ask for a device of the host.
+ */
 export function orderFor(instance: Instance, template: Template, lease: Lease): Order {
   const facts: Record<string, string> = {
     ORCHESTRATOR_INSTANCE: instance.id,
@@ -92,6 +97,7 @@ export function orderFor(instance: Instance, template: Template, lease: Lease): 
       ...service,
       environment: { ...service.environment, ...facts },
     })),
+    ...(template.wiring ? { wiring: template.wiring } : {}),
     entryPort: template.entryPort,
   }
 }

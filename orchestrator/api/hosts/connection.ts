@@ -1,5 +1,6 @@
 import type { RawData, WebSocket } from 'ws'
 import type { Clock } from '../../../common/clock.ts'
+import type { DropCounts } from '../../../common/drop-reasons.ts'
 import { errorCode, wording } from '../../../common/errors.ts'
 import type { Log } from '../../../common/log.ts'
 import {
@@ -25,6 +26,8 @@ export interface HostNews {
   disconnected(host: HostName): void | Promise<void>
   observed(host: HostName, observed: Observed): void | Promise<void>
   notice(host: HostName, notice: HostNotice): void | Promise<void>
+  /** What the host's firewall has dropped, all in all. */
+  dropped(host: HostName, packets: DropCounts): void | Promise<void>
 }
 export type HostNotice = Pick<Extract<FromHost, { type: 'notice' }>, 'level' | 'code' | 'message'>
 
@@ -183,6 +186,7 @@ export class HostConnection {
       case 'snapshot':
       case 'observed':
       case 'notice':
+      case 'dropped':
         break
     }
     this.#inbox.push(message)
@@ -205,6 +209,8 @@ export class HostConnection {
           const { level, code, message: text } = message
           return news.notice(this.host, { level, code: printable(code), message: printable(text) })
         })
+      case 'dropped':
+        return await this.#tell('dropped', () => news.dropped(this.host, message.packets))
     }
   }
 

@@ -62,7 +62,7 @@ function checkTemplate(template: Template): void {
 
 /** A template is good when an order made of it is a message that a host accepts. */
 function refuseWhatTheWireRefuses(template: Template): void {
-  const { services, entryPort } = template
+  const { services, wiring, entryPort } = template
   const order = {
     instance: 'i-check',
     generation: 1,
@@ -71,6 +71,7 @@ function refuseWhatTheWireRefuses(template: Template): void {
     address: '::',
     ownerAddress: '::',
     services,
+    wiring,
     entryPort,
   }
   const issue = orderShape.safeParse(order).error?.issues[0]

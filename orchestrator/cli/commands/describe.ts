@@ -1,12 +1,13 @@
 import type { Command } from 'commander'
 import { stringify } from 'yaml'
+import { aligned, plain } from '../../../common/table.ts'
 import type { InstanceDetailShape } from '../../api/wire.ts'
 import { age, until } from '../ages.ts'
 import { Usage } from '../exit.ts'
 import { print } from '../output.ts'
 import { eventColumns } from '../resources.ts'
 import { dataFormat, withSession } from '../session.ts'
-import { aligned, cells, coloured, plain } from '../table.ts'
+import { cells, coloured } from '../table.ts'
 
 export function addDescribe(program: Command): void {
   program
