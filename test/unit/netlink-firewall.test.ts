@@ -1,26 +1,48 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
+import type { Policy } from '../../common/wiring-policy.ts'
 import { type Change, Contents } from '../../unionize/wiring/firewall/contents.ts'
 import { baseRules } from '../../unionize/wiring/firewall/ruleset.ts'
 
-/** Sets that behave as the kernel's: removing what is not there, or giving a key another value, is an error. */
+/**
+ * Sets and chains that behave as the kernel's: removing what is not there, giving a key another value, leading to a chain
+ * that is missing or removing one that is led to, is an error. A limit given anew would be left as it is: an error too.
+ */
 class KernelSets {
   readonly sets = new Map<string, Set<string>>()
+  readonly chains = new Set<string>()
 
   run(commands: readonly string[]): void {
     for (const command of commands) {
-      const [, verb = '', set = '', list = ''] = /^(add|delete) element (.+?) \{ (.*) \}$/.exec(command) ?? []
-      const elements = this.sets.get(set) ?? new Set<string>()
-      this.sets.set(set, elements)
-      for (const element of list.split(', ')) {
-        if (verb === 'delete') assert.ok(elements.delete(element), `${element} is in ${set}`)
-        else {
-          const key = element.split(' : ')[0]
-          const other = [...elements].find((found) => found.includes(' : ') && found.split(' : ')[0] === key)
-          assert.ok(other === undefined || other === element, `${key} is ${other}, not ${element}`)
-          elements.add(element)
-        }
+      const [, verb = '', kind = '', name = '', rest = ''] =
+        /^(add|delete|flush) (element|set|chain|rule) (inet unionize \w+|bridge unionize \w+) ?(.*)$/.exec(command) ??
+        []
+      if (kind === 'element') this.#elements(verb, name, rest.replace(/^\{ | \}$/g, '').split(', '))
+      else if (kind === 'chain' && verb === 'delete') {
+        const chain = name.replace(/.* /, '')
+        const leading = [...this.sets.values()].some((set) => [...set].some((text) => text.endsWith(` jump ${chain}`)))
+        assert.ok(this.chains.delete(name) && !leading, `${name} may go`)
+      } else if (kind === 'chain' && verb === 'add') this.chains.add(name)
+      else if (kind === 'set' && verb === 'delete') assert.ok(this.sets.delete(name), `${name} is there`)
+      else assert.ok(['set', 'rule', 'chain'].includes(kind), command)
+    }
+  }
+
+  #elements(verb: string, set: string, list: readonly string[]): void {
+    const elements = this.sets.get(set) ?? new Set<string>()
+    this.sets.set(set, elements)
+    const keyOf = (element: string) => element.split(/ : | limit /)[0]
+    for (const element of list) {
+      if (verb === 'delete') assert.ok(elements.delete(element), `${element} is in ${set}`)
+      else {
+        const key = keyOf(element)
+        const other = [...elements].find((found) => keyOf(found) === key)
+        assert.ok(other === undefined || other === element, `${key} is ${other}, not ${element}`)
+        const chain = / : jump (\w+)$/.exec(element)?.[1]
+        const known = chain === undefined || chain === 'egress_internet' || this.chains.has(`inet unionize ${chain}`)
+        assert.ok(known, `${chain} is there`)
+        elements.add(element)
       }
     }
   }
@@ -35,9 +57,19 @@ const instance = fc.constantFrom('fd00:1::1', 'fd00:1::2', 'fd00:1::3')
 const passage = fc.record({ owner, instance })
 const link = fc.constantFrom('ui-1', 'ui-2')
 const mac = fc.constantFrom('02:00:00:00:00:01', '02:00:00:00:00:02')
-const guard = fc.tuple(link, fc.option(fc.tuple(mac, instance), { nil: null })).map(([name, source]) => ({
+const policy = fc.constantFrom<Policy | undefined>(
+  undefined,
+  { public: [{ protocol: 'tcp', port: 80 }], egress: 'none', limits: { packets: 7, upload: 8000 } },
+  { public: [{ protocol: 'tcp', port: 80 }], egress: 'internet', limits: { connections: 9 } },
+  { public: [{ protocol: 'udp', port: 53, last: 55 }], egress: ['2600::/32'], limits: { download: 8000 } },
+  { public: [], egress: ['2600::/32'], limits: {} },
+)
+const guard = fc.tuple(link, fc.option(fc.tuple(mac, instance, policy), { nil: null })).map(([name, source]) => ({
   link: name,
-  sources: source === null ? [] : [{ link: name, mac: source[0], address: source[1] }],
+  sources:
+    source === null
+      ? []
+      : [{ link: name, mac: source[0], address: source[1], ...(source[2] && { policy: source[2] }) }],
 }))
 const change: fc.Arbitrary<Change> = fc.record(
   {
@@ -75,6 +107,7 @@ describe('the contents of the firewall', () => {
         const again = new KernelSets()
         again.run(contents.additions())
         for (const set of kernel.sets.keys()) assert.deepEqual(again.of(set), kernel.of(set))
+        assert.deepEqual([...again.chains].sort(), [...kernel.chains].sort())
       }),
       { numRuns: 500 },
     )
@@ -101,8 +134,11 @@ describe('the contents of the firewall', () => {
 describe('the rules', () => {
   it('name protocols by number, for systems without /etc/protocols', () => {
     const network = { bridge: 'br-instances', gateway: 'fd00:1::1', prefixLength: 64, myAddress: 'fd00:1:0:ffff::1' }
-    const protocols = [...baseRules(network).matchAll(/l4proto (\{[^}]*\}|\S+)/g)].map((match) => match[1])
+    const surroundings = { gatewayMac: '02:00:00:00:c0:02', networks: ['fd00:1::/64'] }
+    const rules = baseRules(network, surroundings).replaceAll(/ : goto \w+/g, '')
+    const operands = /(?:l4proto|nexthdr(?! \.)) (?:vmap )?(\{[^}]*\}|\S+)/g
+    const protocols = [...rules.matchAll(operands)].map((match) => match[1])
     assert.ok(protocols.length > 0)
-    for (const protocol of protocols) assert.match(protocol ?? '', /^[\d{}, ]+$/)
+    for (const protocol of protocols) assert.match(protocol ?? '', /^[\d{}., ]+$/)
   })
 })

@@ -2,15 +2,9 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { addressBytes } from '../../unionize/wiring/input.ts'
-import {
-  addAddress,
-  addressOf,
-  deleteDefaultRoute,
-  setDefaultRoute,
-  setNeighbour,
-  staticPortEntry,
-} from '../../unionize/wiring/kernel/addresses.ts'
+import { addAddress, addressOf } from '../../unionize/wiring/kernel/addresses.ts'
 import { createPair, getLink, linkOf, setNoLinkLocal, setUp } from '../../unionize/wiring/kernel/links.ts'
+import { setNeighbour, staticPortEntry } from '../../unionize/wiring/kernel/neighbours.ts'
 import {
   attribute,
   attributesIn,
@@ -25,6 +19,7 @@ import {
   textOf,
   verdictOf,
 } from '../../unionize/wiring/kernel/netlink.ts'
+import { deleteDefaultRoute, setDefaultRoute } from '../../unionize/wiring/kernel/routes.ts'
 
 const IFINFOMSG = 16
 

@@ -1,7 +1,9 @@
-import { macBytes } from './links.ts'
+import { type Family, familyNamed, familyNumber, familyNumberOf, ipText } from './ip.ts'
 import {
   attribute,
   attributesIn,
+  attributeText,
+  attributeU8,
   attributeU32,
   type Message,
   message,
@@ -10,154 +12,197 @@ import {
   NLM_F_DUMP,
   NLM_F_REPLACE,
   NLM_F_REQUEST,
+  sized,
+  textOf,
+  u8Of,
+  u32Of,
+  unreadable,
 } from './netlink.ts'
 
-/** Messages about addresses, routes and neighbours: linux/if_addr.h, linux/rtnetlink.h, linux/neighbour.h. */
+/** Messages about addresses: linux/if_addr.h. */
 const RTM_NEWADDR = 20
 const RTM_DELADDR = 21
 const RTM_GETADDR = 22
-const RTM_NEWROUTE = 24
-const RTM_DELROUTE = 25
-const RTM_GETROUTE = 26
-const RTM_NEWNEIGH = 28
-const RTM_DELNEIGH = 29
 
-const AF_BRIDGE = 7
-const AF_INET6 = 10
+const IFADDRMSG = 8
 const IFA_ADDRESS = 1
 const IFA_LOCAL = 2
+const IFA_LABEL = 3
+const IFA_BROADCAST = 4
+const IFA_CACHEINFO = 6
 const IFA_FLAGS = 8
+const IFA_PROTO = 11
+/** Bytes of struct ifa_cacheinfo. */
+const CACHEINFO = 16
+/** A temporary address (RFC 8981); for IPv4 the same bit means a second address of the same network. */
+const IFA_F_TEMPORARY = 0x01
 const IFA_F_NODAD = 0x02
 const IFA_F_DADFAILED = 0x08
+const IFA_F_DEPRECATED = 0x20
 const IFA_F_TENTATIVE = 0x40
-const IFADDRMSG = 8
+const IFA_F_PERMANENT = 0x80
+const IFA_F_NOPREFIXROUTE = 0x200
 const RT_SCOPE_UNIVERSE = 0
-const RTA_OIF = 4
-const RTA_GATEWAY = 5
-const RTA_PRIORITY = 6
-const RT_TABLE_MAIN = 254
-const RTPROT_STATIC = 4
-const RTN_UNICAST = 1
-const RTN_LOCAL = 2
-const RTA_DST = 1
-const ADDRESS_BITS = 128
-const NDA_DST = 1
-const NDA_LLADDR = 2
-const NTF_MASTER = 4
-const NUD_NOARP = 0x40
-const NUD_PERMANENT = 0x80
-/** Better than the 1,024 of a route that the kernel makes of a router advertisement, so that none takes its place. */
-const ROUTE_METRIC = 512
+/** INFINITY_LIFE_TIME of net/addrconf.h: RFC 4861 gives all ones this meaning. */
+const FOR_EVER = 0xffff_ffff
 
 const SET = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE
 const REMOVE = NLM_F_REQUEST | NLM_F_ACK
 
+/** Who made an address, as the kernel tells it since Linux 5.18 (IFAPROT_ of linux/if_addr.h). */
+export const FROM_ADVERTISEMENT = 2
+
+/** An address that an interface is to have. */
+export interface AddressWish {
+  readonly index: number
+  readonly address: Buffer
+  readonly prefixLength: number
+  /** Seconds; absent: for ever. */
+  readonly validSeconds?: number
+  /** Seconds until it is used for no new connection; absent: for ever. */
+  readonly preferredSeconds?: number
+  /** Let the kernel look for duplicates of an IPv6 address first (RFC 4862); it is tentative meanwhile. */
+  readonly detectDuplicates?: boolean
+  /** Make no route to the prefix. */
+  readonly noPrefixRoute?: boolean
+  /** IPv4 only. Like ip-address(8) we set none unless told. */
+  readonly broadcast?: Buffer
+  /** IPv4 only: what old programs show instead of the interface's name. */
+  readonly label?: string
+  /** Who made it (IFA_PROTO), for those who read it; kernels before Linux 5.18 forget it. */
+  readonly protocol?: number
+}
+
 /** An address on an interface. */
 export interface Address {
-  /** The sixteen bytes in hexadecimal. */
+  readonly family: Family
+  /** Canonical text. */
+  readonly address: string
+  /** The bytes in hexadecimal. */
   readonly hex: string
   readonly prefixLength: number
   readonly interfaceIndex: number
+  /** Of any scope smaller than global. */
   readonly linkLocal: boolean
+  /** RT_SCOPE_ of linux/rtnetlink.h: 0 global, 253 link, 254 host. */
+  readonly scope: number
   /** Not usable: duplicate address detection (RFC 4862) runs, waits for the link, or has failed. */
   readonly tentative: boolean
+  /** Duplicate address detection found another owner. */
+  readonly duplicate: boolean
+  /** Past its preferred lifetime. */
+  readonly deprecated: boolean
+  /** It has a lifetime: from a router advertisement, by DHCP. */
+  readonly dynamic: boolean
+  /** A temporary address of RFC 8981, made by the kernel beside another. */
+  readonly temporary: boolean
+  /** Seconds from now; null: for ever. */
+  readonly validSeconds: number | null
+  readonly preferredSeconds: number | null
+  /** Empty: none. */
+  readonly label: string
+  /** IPv4 only; null: none. */
+  readonly broadcast: string | null
+  /** Who made it: `FROM_ADVERTISEMENT`, ours, …; 0: not told. */
+  readonly protocol: number
+}
+
+/** Gives an interface an address, or changes lifetimes of one that it has. */
+export function putAddress(wish: AddressWish): Buffer {
+  const flags =
+    (wish.address.length === 4 || wish.detectDuplicates ? 0 : IFA_F_NODAD) |
+    (wish.noPrefixRoute ? IFA_F_NOPREFIXROUTE : 0)
+  const { index, address, prefixLength, label, broadcast, protocol } = wish
+  return message(
+    RTM_NEWADDR,
+    SET,
+    addressHeader({ family: familyNumberOf(address), index, prefixLength, flags: flags > 0xff ? 0 : flags }),
+    attribute(IFA_LOCAL, address),
+    ...(label === undefined ? [] : [attributeText(IFA_LABEL, label)]),
+    ...(flags > 0xff ? [attributeU32(IFA_FLAGS, flags)] : []),
+    attribute(IFA_ADDRESS, address),
+    ...(broadcast === undefined ? [] : [attribute(IFA_BROADCAST, broadcast)]),
+    ...lifetimes(wish),
+    ...(protocol === undefined ? [] : [attributeU8(IFA_PROTO, protocol)]),
+  )
 }
 
 /** Gives an interface an address, usable at once. */
 export function addAddress(index: number, address: Buffer, prefixLength: number): Buffer {
-  return message(
-    RTM_NEWADDR,
-    SET,
-    addressHeader(index, prefixLength, IFA_F_NODAD),
-    attribute(IFA_LOCAL, address),
-    attribute(IFA_ADDRESS, address),
-  )
+  return putAddress({ index, address, prefixLength })
 }
 
 /** Takes an address from an interface. */
 export function deleteAddress(index: number, address: Buffer, prefixLength: number): Buffer {
-  return message(RTM_DELADDR, REMOVE, addressHeader(index, prefixLength, 0), attribute(IFA_LOCAL, address))
+  const header = addressHeader({ family: familyNumberOf(address), index, prefixLength, flags: 0 })
+  return message(RTM_DELADDR, REMOVE, header, attribute(IFA_LOCAL, address), attribute(IFA_ADDRESS, address))
 }
 
-/** Asks for the IPv6 addresses of one interface. */
-export function getAddresses(index: number): Buffer {
-  return message(RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP, addressHeader(index, 0, 0))
+/** Asks for the addresses of one interface. */
+export function getAddresses(index: number, family: Family = 'ipv6'): Buffer {
+  const header = addressHeader({ family: familyNumber(family), index, prefixLength: 0, flags: 0 })
+  return message(RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP, header)
 }
 
-/** Reads an RTM_NEWADDR. */
+/** Asks for the addresses of all interfaces, of both families. */
+export function getAllAddresses(): Buffer {
+  const header = addressHeader({ family: 0, index: 0, prefixLength: 0, flags: 0 })
+  return message(RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP, header)
+}
+
+/** Reads an RTM_NEWADDR. @throws WiringError `answer-unreadable` */
 export function addressOf(reply: Message): Address {
-  const attributes = attributesIn(reply.body.subarray(IFADDRMSG))
+  const header = sized(reply.body, IFADDRMSG)
+  const attributes = attributesIn(header.subarray(IFADDRMSG))
+  const family = familyNamed(header[0])
+  if (family === null) throw unreadable(`an address of family ${header[0]}`)
+  const told = attributes.get(IFA_FLAGS)
+  const flags = told === undefined ? header.readUInt8(2) : u32Of(told)
+  const bytes = (family === 'ipv4' ? attributes.get(IFA_LOCAL) : undefined) ?? attributes.get(IFA_ADDRESS)
+  const cache = attributes.get(IFA_CACHEINFO)
+  const protocol = attributes.get(IFA_PROTO)
+  const broadcast = attributes.get(IFA_BROADCAST)
+  if (bytes === undefined) throw unreadable('an address without its bytes')
   return {
-    hex: (attributes.get(IFA_ADDRESS) ?? Buffer.alloc(0)).toString('hex'),
-    prefixLength: reply.body[1] ?? 0,
-    interfaceIndex: reply.body.readUInt32LE(4),
-    linkLocal: (reply.body[3] ?? 0) !== RT_SCOPE_UNIVERSE,
-    tentative: ((attributes.get(IFA_FLAGS)?.readUInt32LE() ?? 0) & (IFA_F_TENTATIVE | IFA_F_DADFAILED)) !== 0,
+    family,
+    address: ipText(bytes),
+    hex: bytes.toString('hex'),
+    prefixLength: header.readUInt8(1),
+    interfaceIndex: header.readUInt32LE(4),
+    linkLocal: header.readUInt8(3) !== RT_SCOPE_UNIVERSE,
+    scope: header.readUInt8(3),
+    tentative: (flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)) !== 0,
+    duplicate: (flags & IFA_F_DADFAILED) !== 0,
+    deprecated: (flags & IFA_F_DEPRECATED) !== 0,
+    dynamic: (flags & IFA_F_PERMANENT) === 0,
+    temporary: family === 'ipv6' && (flags & IFA_F_TEMPORARY) !== 0,
+    preferredSeconds: cache === undefined ? null : secondsOf(u32Of(cache)),
+    validSeconds: cache === undefined ? null : secondsOf(u32Of(cache.subarray(4))),
+    label: textOf(attributes.get(IFA_LABEL)),
+    broadcast: broadcast === undefined ? null : ipText(broadcast),
+    protocol: protocol === undefined ? 0 : u8Of(protocol),
   }
 }
 
-/** Asks how packets to an address would go. */
-export function getRoute(address: Buffer): Buffer {
-  const header = Buffer.alloc(12)
-  header[0] = AF_INET6
-  header[1] = ADDRESS_BITS
-  return message(RTM_GETROUTE, NLM_F_REQUEST | NLM_F_ACK, header, attribute(RTA_DST, address))
+function secondsOf(number: number): number | null {
+  return number === FOR_EVER ? null : number
 }
 
-/** Whether an RTM_NEWROUTE says that packets end here. */
-export function endsHere(reply: Message): boolean {
-  return reply.body[7] === RTN_LOCAL
+function lifetimes({ validSeconds, preferredSeconds }: AddressWish): Buffer[] {
+  if (validSeconds === undefined && preferredSeconds === undefined) return []
+  const payload = Buffer.alloc(CACHEINFO)
+  const valid = validSeconds ?? FOR_EVER
+  payload.writeUInt32LE(Math.min(preferredSeconds ?? FOR_EVER, valid), 0)
+  payload.writeUInt32LE(valid, 4)
+  return [attribute(IFA_CACHEINFO, payload)]
 }
 
-/** The default route of a sandbox. */
-export function setDefaultRoute(index: number, gateway: Buffer): Buffer {
-  return message(RTM_NEWROUTE, SET, routeHeader(), ...routeAttributes(index, gateway))
-}
-
-export function deleteDefaultRoute(index: number, gateway: Buffer): Buffer {
-  return message(RTM_DELROUTE, REMOVE, routeHeader(), ...routeAttributes(index, gateway))
-}
-
-/** A neighbour that needs no asking: a lost first solicitation costs a second (RFC 4861, RETRANS_TIMER). */
-export function setNeighbour(index: number, address: Buffer, mac: string): Buffer {
-  const header = neighbourHeader({ family: AF_INET6, index, state: NUD_PERMANENT, flags: 0 })
-  return message(RTM_NEWNEIGH, SET, header, attribute(NDA_DST, address), attribute(NDA_LLADDR, macBytes(mac)))
-}
-
-export function deleteNeighbour(index: number, address: Buffer): Buffer {
-  const header = neighbourHeader({ family: AF_INET6, index, state: 0, flags: 0 })
-  return message(RTM_DELNEIGH, REMOVE, header, attribute(NDA_DST, address))
-}
-
-/** Tells a bridge which MAC is behind a port. Goes away with the port. */
-export function staticPortEntry(portIndex: number, mac: string): Buffer {
-  const header = neighbourHeader({ family: AF_BRIDGE, index: portIndex, state: NUD_NOARP, flags: NTF_MASTER })
-  return message(RTM_NEWNEIGH, SET, header, attribute(NDA_LLADDR, macBytes(mac)))
-}
-
-function addressHeader(index: number, prefixLength: number, flags: number): Buffer {
+function addressHeader(entry: { family: number; index: number; prefixLength: number; flags: number }): Buffer {
   const bytes = Buffer.alloc(IFADDRMSG)
-  bytes[0] = AF_INET6
-  bytes[1] = prefixLength
-  bytes[2] = flags
-  bytes[3] = RT_SCOPE_UNIVERSE
-  bytes.writeUInt32LE(index, 4)
-  return bytes
-}
-
-function routeHeader(): Buffer {
-  return Buffer.of(AF_INET6, 0, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0, 0, 0, 0)
-}
-
-function routeAttributes(index: number, gateway: Buffer): Buffer[] {
-  return [attribute(RTA_GATEWAY, gateway), attributeU32(RTA_OIF, index), attributeU32(RTA_PRIORITY, ROUTE_METRIC)]
-}
-
-function neighbourHeader(entry: { family: number; index: number; state: number; flags: number }): Buffer {
-  const bytes = Buffer.alloc(12)
   bytes[0] = entry.family
-  bytes.writeInt32LE(entry.index, 4)
-  bytes.writeUInt16LE(entry.state, 8)
-  bytes[10] = entry.flags
+  bytes[1] = entry.prefixLength
+  bytes[2] = entry.flags
+  bytes[3] = RT_SCOPE_UNIVERSE
+  bytes.writeUInt32LE(entry.index, 4)
   return bytes
 }

@@ -16,10 +16,33 @@ export const setsockopt = library.func(
   'int setsockopt(int fd, int level, int name, const void *value, uint32_t length)',
 ) as (fd: number, level: number, name: number, value: Buffer, length: number) => number
 
+/** connect(2). Blocks; SO_SNDTIMEO of the socket is its limit. */
+export const connect = library.func('int connect(int fd, const void *address, uint32_t length)') as (
+  fd: number,
+  address: Buffer,
+  length: number,
+) => number
+
 export const send = library.func('intptr_t send(int fd, const void *bytes, size_t length, int flags)') as (
   fd: number,
   bytes: Buffer,
   length: number,
+  flags: number,
+) => number
+
+export const sendto = library.func(
+  'intptr_t sendto(int fd, const void *bytes, size_t length, int flags, const void *to, uint32_t toLength)',
+) as (fd: number, bytes: Buffer, length: number, flags: number, to: Buffer, toLength: number) => number
+
+export const bind = library.func('int bind(int fd, const void *address, uint32_t length)') as (
+  fd: number,
+  address: Buffer,
+  length: number,
+) => number
+
+/** eventfd(2): a number in the kernel; reading takes it, and waits while it is 0. */
+export const eventfd = library.func('int eventfd(unsigned int initial, int flags)') as (
+  initial: number,
   flags: number,
 ) => number
 
@@ -30,7 +53,20 @@ export const recv = library.func('intptr_t recv(int fd, void *bytes, size_t leng
   flags: number,
 ) => number
 
+export const read = library.func('intptr_t read(int fd, void *bytes, size_t length)') as (
+  fd: number,
+  bytes: Buffer,
+  length: number,
+) => number
+
 export const close = library.func('int close(int fd)') as (fd: number) => number
+
+export const getsockopt = library.func(
+  'int getsockopt(int fd, int level, int name, void *value, uint32_t *length)',
+) as (fd: number, level: number, name: number, value: Buffer, length: Buffer) => number
+
+/** flock(2). The kernel lets go of it when the process ends, however it ends. */
+export const flock = library.func('int flock(int fd, int operation)') as (fd: number, operation: number) => number
 
 /** setns(2). Moves the calling thread only. */
 export const setns = library.func('int setns(int fd, int type)') as (fd: number, type: number) => number
@@ -67,4 +103,10 @@ export function errnoOf(name: string): number {
   return errno
 }
 
-const namesByErrno = new Map(Object.entries(koffi.os.errno).map(([name, errno]) => [errno, name]))
+/** Second names of errors that have another on Linux (asm-generic/errno.h). */
+const ALIASES = new Set(['EWOULDBLOCK', 'ENOTSUP', 'EDEADLOCK'])
+const namesByErrno = new Map(
+  Object.entries(koffi.os.errno)
+    .filter(([name]) => !ALIASES.has(name))
+    .map(([name, errno]) => [errno, name]),
+)

@@ -27,7 +27,7 @@ export class FirewallRefusal extends WiringError {
  */
 export class Nftables {
   readonly #context: unknown
-  readonly #library = open()
+  readonly #library = library()
 
   constructor() {
     const context = this.#library.contextNew(0)
@@ -49,6 +49,11 @@ export class Nftables {
     return JSON.parse(this.#run(command))
   }
 
+  /** Lets go of the namespace, which an open context holds. To be used no more. */
+  close(): void {
+    this.#library.contextFree(this.#context)
+  }
+
   #run(commands: string): string {
     if (this.#library.run(this.#context, Buffer.from(`${commands}\0`)) !== 0) {
       throw new FirewallRefusal(this.#library.errors(this.#context))
@@ -57,11 +62,20 @@ export class Nftables {
   }
 }
 
+let loaded: ReturnType<typeof open> | null = null
+
+/** Loaded once for each thread. */
+function library(): ReturnType<typeof open> {
+  loaded ??= open()
+  return loaded
+}
+
 function open() {
   try {
     const library = koffi.load('libnftables.so.1')
     return {
       contextNew: library.func('void *nft_ctx_new(uint32_t flags)') as (flags: number) => unknown,
+      contextFree: library.func('void nft_ctx_free(void *context)') as (context: unknown) => void,
       bufferOutput: library.func('int nft_ctx_buffer_output(void *context)') as (context: unknown) => number,
       bufferErrors: library.func('int nft_ctx_buffer_error(void *context)') as (context: unknown) => number,
       output: library.func('const char *nft_ctx_get_output_buffer(void *context)') as (context: unknown) => string,

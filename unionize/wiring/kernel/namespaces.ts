@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, statSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, statSync } from 'node:fs'
 import { WiringError } from '../errors.ts'
 import { abort, close, errnoName, lastErrno, pidfdOpen, poll, setns } from './libc.ts'
 import { RouteSocket } from './route-socket.ts'
@@ -7,12 +7,22 @@ const CLONE_NEWNET = 0x40000000
 const POLLIN = 1
 const OWN_NAMESPACE = '/proc/thread-self/ns/net'
 
+/** A network namespace: that of a process, or of a file such as `/run/netns/x`. */
+export type Where = { readonly pid: number } | { readonly path: string }
+
 /** A sandbox's network namespace while it is being worked on. Never kept: an open one outlives its container. */
 export interface Sandbox {
   /** File descriptor of the namespace. */
   readonly namespace: number
+  /** By which the kernel tells namespaces apart while they exist. */
+  readonly inode: number
   /** rtnetlink inside it. */
   readonly route: RouteSocket
+  /**
+   * Calls `work` with the thread itself in the namespace: for its settings in /proc/sys/net, and for sockets of other
+   * kinds. Nothing in it may be asynchronous.
+   */
+  inside<T>(work: () => T): T
 }
 
 /** The way from this worker's network namespace, the host's, into those of sandboxes and back. */
@@ -21,16 +31,18 @@ export class Namespaces {
   readonly #homeInode = fstatSync(this.#home).ino
 
   /**
-   * Calls `work` with the network namespace of process `pid`. The thread itself is away only for the making of a
+   * Calls `work` with a network namespace; a number is a process. The thread itself is away only for the making of a
    * socket, which stays in the namespace where it was made.
-   * @throws WiringError `sandbox-gone`, `not-isolated`, `not-permitted`
+   * @throws WiringError `sandbox-gone` (a process), `namespace-gone` (a file), `not-isolated`, `not-permitted`
    */
-  visit<T>(pid: number, work: (sandbox: Sandbox) => T): T {
-    const namespace = this.#open(pid)
+  visit<T>(place: number | Where, work: (sandbox: Sandbox) => T): T {
+    const where = typeof place === 'number' ? { pid: place } : place
+    const namespace = 'pid' in where ? this.#openProcess(where) : this.#openFile(where)
     try {
-      const route = this.#socketIn(namespace, pid)
+      const inside = <R>(work: () => R): R => this.#inside(namespace, where, work)
+      const route = inside(() => new RouteSocket())
       try {
-        return work({ namespace, route: route.configure() })
+        return work({ namespace, inode: fstatSync(namespace).ino, route: route.configure(), inside })
       } finally {
         route.close()
       }
@@ -40,16 +52,14 @@ export class Namespaces {
   }
 
   /** The pidfd proves that the process named by `pid` was still the same one after its namespace had been opened. */
-  #open(pid: number): number {
-    const process = pidfdOpen(pid, 0)
-    if (process < 0) throw cannotEnter(pid, errnoName(lastErrno()))
+  #openProcess(where: { readonly pid: number }): number {
+    const process = pidfdOpen(where.pid, 0)
+    if (process < 0) throw cannotEnter(where, errnoName(lastErrno()))
     let namespace: number | undefined
     try {
-      namespace = openNamespace(pid)
-      if (hasExited(process)) throw cannotEnter(pid, 'ESRCH')
-      if (fstatSync(namespace).ino === this.#homeInode) {
-        throw new WiringError('not-isolated', `process ${pid} has no network namespace of its own but the host's`)
-      }
+      namespace = openNamespace(where, `/proc/${where.pid}/ns/net`)
+      if (hasExited(process)) throw cannotEnter(where, 'ESRCH')
+      this.#refuseHome(namespace, where)
       return namespace
     } catch (thrown) {
       if (namespace !== undefined) closeSync(namespace)
@@ -59,21 +69,42 @@ export class Namespaces {
     }
   }
 
-  #socketIn(namespace: number, pid: number): RouteSocket {
-    if (setns(namespace, CLONE_NEWNET) < 0) throw cannotEnter(pid, errnoName(lastErrno()))
+  #openFile(where: { readonly path: string }): number {
+    const namespace = openNamespace(where, where.path)
     try {
-      return new RouteSocket()
+      this.#refuseHome(namespace, where)
+      return namespace
+    } catch (thrown) {
+      closeSync(namespace)
+      throw thrown
+    }
+  }
+
+  #refuseHome(namespace: number, where: Where): void {
+    if (fstatSync(namespace).ino !== this.#homeInode) return
+    const message =
+      'pid' in where
+        ? `process ${where.pid} has no network namespace of its own but the host's`
+        : `${where.path} is the host's own network namespace`
+    throw new WiringError('not-isolated', message)
+  }
+
+  #inside<T>(namespace: number, where: Where, work: () => T): T {
+    if (setns(namespace, CLONE_NEWNET) < 0) throw cannotEnter(where, errnoName(lastErrno()))
+    try {
+      return work()
     } finally {
       if (setns(this.#home, CLONE_NEWNET) < 0 || statSync(OWN_NAMESPACE).ino !== this.#homeInode) abort()
     }
   }
 }
 
-function openNamespace(pid: number): number {
+/** Not waiting: the path may be that of a pipe. */
+function openNamespace(where: Where, path: string): number {
   try {
-    return openSync(`/proc/${pid}/ns/net`, 'r')
+    return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
   } catch (thrown) {
-    throw cannotEnter(pid, (thrown as NodeJS.ErrnoException).code ?? 'EIO')
+    throw cannotEnter(where, (thrown as NodeJS.ErrnoException).code ?? 'EIO')
   }
 }
 
@@ -85,16 +116,18 @@ function hasExited(pidfd: number): boolean {
   return poll(entry, 1, 0) !== 0
 }
 
-function cannotEnter(pid: number, errno: string): WiringError {
+/** setns(2) answers EINVAL for a file that is no network namespace, such as one of `ip netns` after its unmount. */
+function cannotEnter(where: Where, errno: string): WiringError {
+  const what = 'pid' in where ? `the network namespace of process ${where.pid}` : `network namespace ${where.path}`
   if (errno === 'EPERM' || errno === 'EACCES') {
     return new WiringError(
       'not-permitted',
-      `cannot enter the network namespace of process ${pid} (${errno}): CAP_SYS_ADMIN and CAP_SYS_PTRACE are needed`,
+      `cannot enter ${what} (${errno}): CAP_SYS_ADMIN and CAP_SYS_PTRACE are needed`,
     )
   }
   const gone = errno === 'ESRCH' || errno === 'ENOENT' || errno === 'EINVAL'
-  return new WiringError(
-    gone ? 'sandbox-gone' : 'kernel-refused',
-    `cannot enter the network namespace of process ${pid} (${errno})${gone ? ': the process is gone' : ''}`,
-  )
+  if (!gone) return new WiringError('kernel-refused', `cannot enter ${what} (${errno})`)
+  return 'pid' in where
+    ? new WiringError('sandbox-gone', `cannot enter ${what} (${errno}): the process is gone`)
+    : new WiringError('namespace-gone', `cannot enter ${what} (${errno}): it is gone`)
 }

@@ -1,3 +1,5 @@
+import { WiringError } from '../errors.ts'
+
 /**
  * The encoding of netlink messages (netlink(7), rtnetlink(7), linux/netlink.h). Numbers are in the byte order of the
  * machine; x86-64 and arm64 are both little endian.
@@ -18,11 +20,16 @@ const NLM_F_ACK_TLVS = 0x200
 export const NLMSG_ERROR = 2
 export const NLMSG_DONE = 3
 
+/** NLA_F_NESTED: a flag in the type of an attribute that holds attributes, where the kernel insists on it. */
+export const NLA_F_NESTED = 0x8000
+
 const HEADER = 16
 const ATTRIBUTE_HEADER = 4
 /** NLA_F_NESTED and NLA_F_NET_BYTEORDER are flags in an attribute's type. */
 const ATTRIBUTE_TYPE_MASK = 0x3fff
 const NLMSGERR_ATTR_MSG = 1
+/** The kernel's texts have one short sentence (NETLINK_MAX_FMTMSG_LEN is 80); what is longer is none of them. */
+const TEXT_LENGTH = 300
 
 /** One message as it was received; `body` is what follows the header. */
 export interface Message {
@@ -78,6 +85,25 @@ export function attributeU8(type: number, value: number): Buffer {
   return attribute(type, Buffer.of(value))
 }
 
+/** An attribute holding an unsigned 16-bit number. */
+export function attributeU16(type: number, value: number): Buffer {
+  const payload = Buffer.alloc(2)
+  payload.writeUInt16LE(value)
+  return attribute(type, payload)
+}
+
+/** An attribute holding an unsigned 16-bit number in the byte order of the network. */
+export function attributeBe16(type: number, value: number): Buffer {
+  return attribute(type, Buffer.of(value >> 8, value & 0xff))
+}
+
+/** An attribute holding an unsigned 64-bit number. */
+export function attributeU64(type: number, value: bigint): Buffer {
+  const payload = Buffer.alloc(8)
+  payload.writeBigUInt64LE(value)
+  return attribute(type, payload)
+}
+
 /** An attribute holding a text that ends with NUL. */
 export function attributeText(type: number, text: string): Buffer {
   return attribute(type, Buffer.from(`${text}\0`))
@@ -98,14 +124,28 @@ export function* messagesIn(bytes: Buffer): Generator<Message> {
   }
 }
 
-/** The attributes in `bytes`, by type; of a type that comes twice, the last. */
-export function attributesIn(bytes: Buffer): Map<number, Buffer> {
-  const found = new Map<number, Buffer>()
+/**
+ * The attributes in `bytes`, by type; of a type that comes twice, the last. Ends silently at a torn one.
+ * @param wanted of these types only; a link is told in about 60 of which we read a third
+ */
+export function attributesIn(bytes: Buffer | undefined, wanted?: ReadonlySet<number>): Map<number, Buffer> {
+  return new Map(attributeList(bytes, wanted))
+}
+
+/** The same in their order, for those of which one type comes many times. */
+export function attributeList(
+  bytes: Buffer | undefined,
+  wanted?: ReadonlySet<number>,
+): [type: number, payload: Buffer][] {
+  const found: [number, Buffer][] = []
+  if (bytes === undefined) return found
   for (let offset = 0; offset + ATTRIBUTE_HEADER <= bytes.length; ) {
     const length = bytes.readUInt16LE(offset)
     if (length < ATTRIBUTE_HEADER || offset + length > bytes.length) break
     const type = bytes.readUInt16LE(offset + 2) & ATTRIBUTE_TYPE_MASK
-    found.set(type, bytes.subarray(offset + ATTRIBUTE_HEADER, offset + length))
+    if (wanted === undefined || wanted.has(type)) {
+      found.push([type, bytes.subarray(offset + ATTRIBUTE_HEADER, offset + length)])
+    }
     offset += aligned(length)
   }
   return found
@@ -118,14 +158,77 @@ export function textOf(payload: Buffer | undefined): string {
   return payload.toString('utf8', 0, end < 0 ? payload.length : end)
 }
 
-/** What an NLMSG_ERROR says: the errno (0: an acknowledgement) and the kernel's own words, if it gave any. */
-export function verdictOf(reply: Message): { errno: number; text: string } {
-  const errno = Math.abs(reply.body.readInt32LE(0))
-  if ((reply.flags & NLM_F_ACK_TLVS) === 0) return { errno, text: '' }
-  const echoed = reply.flags & NLM_F_CAPPED ? HEADER : reply.body.readUInt32LE(4)
-  return { errno, text: textOf(attributesIn(reply.body.subarray(4 + aligned(echoed))).get(NLMSGERR_ATTR_MSG)) }
+/** The number in an attribute of at least one byte. @throws WiringError `answer-unreadable` */
+export function u8Of(payload: Buffer): number {
+  return sized(payload, 1).readUInt8()
 }
 
+/** The number in an attribute of at least two bytes. @throws WiringError `answer-unreadable` */
+export function u16Of(payload: Buffer): number {
+  return sized(payload, 2).readUInt16LE()
+}
+
+/** The number in an attribute of at least two bytes in network order. @throws WiringError `answer-unreadable` */
+export function be16Of(payload: Buffer): number {
+  return sized(payload, 2).readUInt16BE()
+}
+
+/** The number in an attribute of at least four bytes. @throws WiringError `answer-unreadable` */
+export function u32Of(payload: Buffer): number {
+  return sized(payload, 4).readUInt32LE()
+}
+
+/** The number in an attribute of at least four bytes, with its sign. @throws WiringError `answer-unreadable` */
+export function s32Of(payload: Buffer): number {
+  return sized(payload, 4).readInt32LE()
+}
+
+/** The number in an attribute of at least eight bytes. @throws WiringError `answer-unreadable` */
+export function u64Of(payload: Buffer): bigint {
+  return sized(payload, 8).readBigUInt64LE()
+}
+
+/** Bytes of which at least `length` are needed. @throws WiringError `answer-unreadable` */
+export function sized(bytes: Buffer, length: number): Buffer {
+  if (bytes.length < length) throw unreadable(`${bytes.length} bytes where ${length} were expected`)
+  return bytes
+}
+
+/** What is thrown where the kernel answers in a way that we do not understand. */
+export function unreadable(what: string): WiringError {
+  return new WiringError('answer-unreadable', `the kernel's answer cannot be read: ${what}`)
+}
+
+/**
+ * What an NLMSG_ERROR says: the errno (0: an acknowledgement) and the kernel's own words, if it gave any, as one line
+ * without control characters.
+ * @throws WiringError `answer-unreadable`
+ */
+export function verdictOf(reply: Message): { errno: number; text: string } {
+  const errno = Math.abs(s32Of(reply.body))
+  if ((reply.flags & NLM_F_ACK_TLVS) === 0) return { errno, text: '' }
+  const echoed = reply.flags & NLM_F_CAPPED ? HEADER : u32Of(reply.body.subarray(4))
+  return { errno, text: wordsIn(reply.body.subarray(4 + aligned(echoed))) }
+}
+
+/**
+ * The error in an NLMSG_DONE, with which a dump may end; errno 0: it is complete.
+ * @throws WiringError `answer-unreadable`
+ */
+export function endOf(reply: Message): { errno: number; text: string } {
+  const errno = reply.body.length === 0 ? 0 : Math.abs(s32Of(reply.body))
+  return { errno, text: reply.flags & NLM_F_ACK_TLVS ? wordsIn(reply.body.subarray(4)) : '' }
+}
+
+function wordsIn(bytes: Buffer): string {
+  const text = textOf(attributesIn(bytes).get(NLMSGERR_ATTR_MSG))
+  return text
+    .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\s]+/gu, ' ')
+    .trim()
+    .slice(0, TEXT_LENGTH)
+}
+
+/** Not by bits: those of a length that the kernel never meant would make it negative. */
 function aligned(length: number): number {
-  return (length + 3) & ~3
+  return Math.ceil(length / 4) * 4
 }

@@ -1,19 +1,25 @@
-import { WiringError } from '../errors.ts'
 import { close, errnoName, errnoOf, lastErrno, recv, send, setsockopt, socket } from './libc.ts'
 import {
+  endOf,
   type Message,
   messagesIn,
   NLM_F_DUMP_INTR,
   NLMSG_DONE,
   NLMSG_ERROR,
   setSequence,
+  unreadable,
   verdictOf,
 } from './netlink.ts'
+import { type KernelRefusal, refusal } from './refusals.ts'
+
+export { KernelRefusal } from './refusals.ts'
 
 /** One message for the kernel. */
 export interface Request {
   /** What is being done, for the error text: `give the sandbox its address`. */
   readonly purpose: string
+  /** The interface that this is about, where the purpose does not name it: the error text begins with it. */
+  readonly interface?: string
   /** A message asking for an acknowledgement. */
   readonly bytes: Buffer
   /** Names of errors that mean success here, such as `ENODEV` where something is to be gone. */
@@ -32,6 +38,8 @@ const SOCK_RAW_CLOEXEC = 3 | 0o2000000
 const NETLINK_ROUTE = 0
 const SOL_SOCKET = 1
 const SO_RCVTIMEO = 20
+/** recv(2) then tells the whole length of what came, also of what did not fit. */
+const MSG_TRUNC = 0x20
 const SOL_NETLINK = 270
 const NETLINK_CAP_ACK = 10
 const NETLINK_EXT_ACK = 11
@@ -43,23 +51,15 @@ const DUMP_ATTEMPTS = 5
 /** One receive of a dump never returns more than 32 KiB (netlink_dump in net/netlink/af_netlink.c). */
 const buffer = Buffer.alloc(128 * 1024)
 
-/** A kernel's refusal, with its errno name for those who can go on. */
-export class KernelRefusal extends WiringError {
-  readonly errno: string
-  constructor(code: string, message: string, errno: string) {
-    super(code, message, { retryable: errno === 'EBUSY' || errno === 'EAGAIN' || errno === 'ENOBUFS' })
-    this.errno = errno
-  }
-}
-
 /** A socket to the kernel's rtnetlink, bound for good to the network namespace its thread was in when it was made. */
 export class RouteSocket {
   readonly #fd: number
   #sequence = 0
 
-  constructor() {
-    this.#fd = socket(AF_NETLINK, SOCK_RAW_CLOEXEC, NETLINK_ROUTE)
-    if (this.#fd < 0) throw refusal('open a netlink socket', errnoName(lastErrno()), '')
+  /** @param fd a socket that is there already, or none: a new one is made */
+  constructor(fd = socket(AF_NETLINK, SOCK_RAW_CLOEXEC, NETLINK_ROUTE)) {
+    this.#fd = fd
+    if (fd < 0) throw refusal({ purpose: 'open a netlink socket' }, errnoName(lastErrno()), '')
   }
 
   /** Sets what every request relies on. Not part of the constructor, which must be short: see namespaces.ts. */
@@ -77,7 +77,7 @@ export class RouteSocket {
   /**
    * Sends all requests in one datagram and returns the answer to each. The kernel carries out every one, also after a
    * failure among them; then the first failure that was not fine is thrown.
-   * @throws KernelRefusal
+   * @throws KernelRefusal; WiringError `answer-unreadable`
    */
   ask(...requests: readonly Request[]): Answer[] {
     const first = this.#sequence + 1
@@ -85,8 +85,9 @@ export class RouteSocket {
     this.#send(Buffer.concat(requests.map((request) => request.bytes)))
     const answers: Answer[] = []
     let failure: KernelRefusal | null = null
+    const deadline = this.#deadline()
     for (let messages: Message[] = []; answers.length < requests.length; ) {
-      for (const message of this.#receive()) {
+      for (const message of this.#receive(deadline)) {
         const index = message.sequence - first
         const request = requests[index]
         if (request === undefined || index !== answers.length) continue
@@ -96,7 +97,7 @@ export class RouteSocket {
         }
         const { errno, text } = verdictOf(message)
         const name = errno === 0 ? null : errnoName(errno)
-        if (name !== null && !request.fine?.includes(name)) failure ??= refusal(request.purpose, name, text)
+        if (name !== null && !request.fine?.includes(name)) failure ??= refusal(request, name, text)
         answers.push({ messages, refused: name })
         messages = []
       }
@@ -122,48 +123,50 @@ export class RouteSocket {
     setSequence(request.bytes, sequence)
     this.#send(request.bytes)
     const messages: Message[] = []
+    const deadline = this.#deadline()
     let interrupted = false
     for (;;) {
-      for (const message of this.#receive()) {
+      for (const message of this.#receive(deadline)) {
         if (message.sequence !== sequence) continue
         interrupted ||= (message.flags & NLM_F_DUMP_INTR) !== 0
-        if (message.type === NLMSG_DONE) return { messages, interrupted }
-        if (message.type === NLMSG_ERROR) {
-          const { errno, text } = verdictOf(message)
-          throw refusal(request.purpose, errnoName(errno), text)
+        if (message.type !== NLMSG_DONE && message.type !== NLMSG_ERROR) {
+          messages.push(message)
+          continue
         }
-        messages.push(message)
+        const { errno, text } = message.type === NLMSG_DONE ? endOf(message) : verdictOf(message)
+        if (errno !== 0) throw refusal(request, errnoName(errno), text)
+        if (message.type === NLMSG_DONE) return { messages, interrupted }
+        throw unreadable(`an acknowledgement instead of a list, for "${request.purpose}"`)
       }
     }
   }
 
   #set(level: number, option: number, value: Buffer): void {
     if (setsockopt(this.#fd, level, option, value, value.length) < 0) {
-      throw refusal(`set option ${option} of a netlink socket`, errnoName(lastErrno()), '')
+      throw this.#failed(`set option ${option} of a netlink socket`)
     }
   }
 
   #send(bytes: Buffer): void {
-    if (send(this.#fd, bytes, bytes.length, 0) < 0) throw refusal('ask the kernel', errnoName(lastErrno()), '')
+    if (send(this.#fd, bytes, bytes.length, 0) < 0) throw this.#failed('ask the kernel')
   }
 
-  #receive(): Message[] {
-    for (;;) {
-      const length = recv(this.#fd, buffer, buffer.length, 0)
-      if (length >= 0) return [...messagesIn(Buffer.from(buffer.subarray(0, length)))]
-      const errno = lastErrno()
-      if (errno !== errnoOf('EINTR')) throw refusal('hear the answer of the kernel', errnoName(errno), '')
+  #deadline(): number {
+    return performance.now() + ANSWER_SECONDS * 1000
+  }
+
+  /** Also an endless stream of answers to somebody else ends at the deadline. */
+  #receive(deadline: number): Message[] {
+    while (performance.now() < deadline) {
+      const length = recv(this.#fd, buffer, buffer.length, MSG_TRUNC)
+      if (length === 0 || length > buffer.length) throw unreadable(`${length} bytes at once`)
+      if (length > 0) return [...messagesIn(Buffer.from(buffer.subarray(0, length)))]
+      if (lastErrno() !== errnoOf('EINTR')) throw this.#failed('hear the answer of the kernel')
     }
+    throw unreadable(`it did not come within ${ANSWER_SECONDS} seconds`)
   }
-}
 
-function refusal(purpose: string, errno: string, text: string): KernelRefusal {
-  const words = text === '' ? errno : `${errno}: ${text}`
-  if (errno === 'EPERM') {
-    return new KernelRefusal('not-permitted', `cannot ${purpose} (${words}): CAP_NET_ADMIN is needed`, errno)
+  #failed(purpose: string): KernelRefusal {
+    return refusal({ purpose }, errnoName(lastErrno()), '')
   }
-  if (errno === 'EXFULL') {
-    return new KernelRefusal('bridge-full', `cannot ${purpose} (${words}): a bridge takes 1,023 ports`, errno)
-  }
-  return new KernelRefusal('kernel-refused', `cannot ${purpose} (${words})`, errno)
 }
