@@ -61,6 +61,9 @@ need mmdebstrap mmdebstrap
 need shellcheck shellcheck
 need strace strace
 need curl curl
+need kea-dhcp4-server kea-dhcp4
+need kea-dhcp6-server kea-dhcp6
+need openvswitch-switch ovs-vswitchd ovsdb-server ovs-vsctl
 need systemd systemd-analyze systemd-sysusers
 need passwd userdel groupdel
 command -v dockerd >/dev/null || engine_answers || missing="$missing docker.io"

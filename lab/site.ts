@@ -23,17 +23,21 @@ export interface SiteOptions {
   readonly unionize?: Readonly<Record<string, unknown>>
 }
 
-type Daemon = 'orchestrator' | 'unionize'
+type Daemon = 'orchestrator' | 'unionize' | 'unionize-wiring'
+/** System users; the wiring process is unionize's too. */
+type User = 'orchestrator' | 'unionize'
 
 /** TCP port of the API inside the host's namespace. */
 const PORT = 8998
 const HOST_NAME = 'lab'
 const HOST_LABEL = `org.orchestrator.host=${HOST_NAME}`
+/** Those of systemd/unionize-wiring.service. */
+const WIRING_CAPABILITIES = ['net_admin', 'sys_admin', 'sys_ptrace', 'net_raw', 'net_bind_service', 'dac_override']
 const PAUSE_IMAGE = 'orchestrator/pause:1'
 
 /**
- * One whole installation in the lab, as in production: dnsmasq, orchestrator and unionize as separate processes with their
- * own users and capabilities, joined by a one-time token, on a Docker engine.
+ * One whole installation in the lab, as in production: dnsmasq, orchestrator, unionize and its wiring process as separate
+ * processes with their own users and capabilities, joined by a one-time token, on a Docker engine.
  */
 export class Site {
   readonly prefix: string
@@ -79,9 +83,9 @@ export class Site {
   /** One of the processes of the site. */
   process(name: Daemon | `dnsmasq-${DnsmasqRole}`): LabProcess {
     const found =
-      name === 'orchestrator' || name === 'unionize'
-        ? this.#daemons.get(name)
-        : this.#lab.dnsmasq.get(name === 'dnsmasq-clients' ? 'clients' : 'instances')
+      name === 'dnsmasq-clients' || name === 'dnsmasq-instances'
+        ? this.#lab.dnsmasq.get(name === 'dnsmasq-clients' ? 'clients' : 'instances')
+        : this.#daemons.get(name)
     if (found === undefined) throw new LabError('not-started', `${name} was not started`)
     return found
   }
@@ -121,13 +125,26 @@ export class Site {
     }, 15_000)
   }
 
-  /** Starts unionize; the returned promise does not wait for its connection, see {@link connected}. */
+  /** Starts the wiring process. Nothing waits for it: unionize does, as long as it takes. */
+  startWiring(): void {
+    const started = launch(this.prefix, {
+      name: 'unionize-wiring',
+      namespace: this.namespace,
+      user: 'unionize',
+      capabilities: WIRING_CAPABILITIES,
+      prepare: this.#program(),
+      command: this.#daemon('unionize/main.js', 'wiring', '--config', this.path('etc', 'unionize.yaml')),
+    })
+    this.#daemons.set('unionize-wiring', started)
+  }
+
+  /** Starts unionize, which has no capability at all; nothing waits for its connection, see {@link connected}. */
   startUnionize(): void {
     const started = launch(this.prefix, {
       name: 'unionize',
       namespace: this.namespace,
       user: 'unionize',
-      capabilities: ['net_admin', 'sys_admin', 'sys_ptrace'],
+      capabilities: [],
       prepare: this.#program(),
       command: this.#daemon('unionize/main.js', 'run', '--config', this.path('etc', 'unionize.yaml')),
     })
@@ -154,7 +171,8 @@ export class Site {
 
   /** Ends everything and takes it away. @returns what is left all the same, one line each; nothing is good */
   async close(): Promise<string[]> {
-    for (const daemon of this.#daemons.values()) await daemon.stop()
+    // The wiring process last: whoever ends may still need it.
+    for (const name of ['orchestrator', 'unionize', 'unionize-wiring'] as const) await this.#daemons.get(name)?.stop()
     await this.engine.removeContainers(HOST_LABEL)
     const left = (await this.engine.containers(HOST_LABEL)).map((c) => `container ${c.name}`)
     await this.#lab.close()
@@ -169,9 +187,10 @@ export class Site {
     await rememberIfNew(this.engine, PAUSE_IMAGE)
     await buildSampleImage(this.engine, say, signal)
     this.#writeSettings()
-    say('starting orchestrator and unionize, each as its own user')
+    say('starting orchestrator, unionize and its wiring process, each with its own user and capabilities')
     await this.startOrchestrator()
     await this.#join()
+    this.startWiring()
     this.startUnionize()
     await this.connected()
   }
@@ -210,6 +229,8 @@ export class Site {
       'server.url': `https://[::1]:${PORT}`,
       'state.directory': stateDirectory(this.prefix, 'unionize'),
       'docker.socket': this.engine.socket,
+      'wiring.socket': join(stateDirectory(this.prefix, 'unionize'), 'wiring.sock'),
+      'wiring.directory': join(stateDirectory(this.prefix, 'unionize'), 'wiring'),
       'network.bridge': LAB_NETWORK.instancesBridge,
       'network.gateway': LAB_NETWORK.instancesGateway,
       'network.my-address': LAB_NETWORK.myAddress,
@@ -254,7 +275,7 @@ async function buildProgram(say: Say, signal: AbortSignal | undefined): Promise<
 }
 
 /** On a real disk: what a commit costs there is part of every measurement. */
-function stateDirectory(prefix: string, ...daemon: Daemon[]): string {
+function stateDirectory(prefix: string, ...daemon: User[]): string {
   return join(CACHE_DIRECTORY, 'state', prefix, ...daemon)
 }
 

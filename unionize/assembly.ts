@@ -1,18 +1,25 @@
 import { OrchestratorError, wording } from '../common/errors.ts'
 import type { Log } from '../common/log.ts'
+import { sandboxOf } from '../common/private-networks.ts'
 import type { Engine, ListedContainer } from './containers.ts'
 import { LABEL, type WireOrder, type WireService } from './contract.ts'
 import { ContainerFailure } from './engine-error.ts'
+import { createExtras } from './extras.ts'
+import { homeOf, homesIn, homesOf, idsOf, inside, ordersOf, type Sandboxes, sortServices } from './homes.ts'
 import type { Names } from './names.ts'
+import type { Networks } from './networks/networks.ts'
 import { type Orders, readOrder } from './orders.ts'
 import { portOf, type Sandbox, type SandboxPool } from './sandbox.ts'
-import { sameService, serviceSpec } from './service.ts'
+import { serviceSpec } from './service.ts'
 import type { Slots } from './slots.ts'
+import type { Interfaces } from './wiring/interfaces/interfaces.ts'
 import type { Placement, Wiring } from './wiring/wiring.ts'
 
 /** An instance as it was put together. `restarted`: a service was started, so its port has to be probed again. */
 export interface Assembled {
   readonly sandbox: Sandbox
+  /** Ids of all its sandboxes, those of single services too. */
+  readonly sandboxes: readonly string[]
   readonly sandboxAt: number
   readonly startedAt: number
   readonly restarted: boolean
@@ -47,6 +54,8 @@ export interface Assembly {
 export interface AssemblyParts {
   readonly engine: Engine
   readonly wiring: Wiring
+  readonly interfaces: Pick<Interfaces, 'wire' | 'unwire'>
+  readonly networks: Networks
   readonly pool: SandboxPool
   readonly slots: Slots
   readonly names: Names
@@ -60,11 +69,15 @@ export interface AssemblyParts {
 const NO_PROCESS = 0x7fff_ffff
 
 export function createAssembly(parts: AssemblyParts): Assembly {
-  const { engine, wiring, pool, slots, names, orders, host, log, now } = parts
+  const { engine, wiring, networks, pool, slots, names, orders, host, log, now } = parts
+  const extras = createExtras(parts)
   const taken = new Set<string>()
 
-  const create = (order: WireOrder, service: WireService, sandbox: string, signal?: AbortSignal) =>
-    engine.create(serviceSpec(order, service, host, sandbox), signal)
+  const create = (order: WireOrder, service: WireService, sandboxes: Sandboxes, signal?: AbortSignal) => {
+    const home = sandboxOf(service)
+    const place = { host, sandbox: inside(sandboxes, home).id, hostsFile: networks.hostsPath(order, home) }
+    return engine.create(serviceSpec(order, service, place), signal)
+  }
 
   /** Starts a container; one that never can be is removed, so that the next attempt makes it anew. */
   const start = async (id: string) => {
@@ -83,23 +96,40 @@ export function createAssembly(parts: AssemblyParts): Assembly {
     return null
   }
 
+  /** Calls `work` with sandboxes of these names, which nobody else gets meanwhile though no container refers to them yet. */
+  const withFresh = async <T>(
+    homes: readonly string[],
+    take: (home: string) => Promise<Sandbox>,
+    work: (fresh: Sandboxes) => Promise<T>,
+  ): Promise<T> => {
+    const fresh = new Map<string, Sandbox>()
+    try {
+      for (const home of homes) {
+        const sandbox = await take(home)
+        fresh.set(home, sandbox)
+        taken.add(sandbox.id)
+      }
+      return await work(fresh)
+    } finally {
+      for (const id of idsOf(fresh)) taken.delete(id)
+    }
+  }
+
   /**
    * Takes back a start that failed before anything ran. The sandbox serves someone else only when it is `sound`: wired, and
-   * surely joined by no container; else two instances could come to share it, or a dead one be handed out for ever.
+   * surely joined by no container; else two instances could come to share it, or a dead one be handed out for ever. One
+   * that was given more than its place on the bridge goes, and before its containers: a free sandbox is a clean one.
    */
-  const undo = async (
-    placement: Placement,
-    order: WireOrder,
-    sandbox: Sandbox,
-    made: readonly string[],
-    sound: boolean,
-  ) => {
+  const undo = async (order: WireOrder, sandboxes: Sandboxes, made: readonly string[], sound: boolean) => {
+    const sandbox = inside(sandboxes, '')
+    const clean = sound && !extras.wanted(order)
     try {
-      await wiring.unplace(placement)
+      await wiring.unplace(placementOf(order, sandbox))
+      await extras.undo([order], sandbox.id)
+      if (!clean) await Promise.all(idsOf(sandboxes).map((id) => pool.discard(id)))
       await Promise.all(made.map((id) => engine.remove(id)))
-      await names.remove(order.instance)
-      if (sound) pool.giveBack(sandbox)
-      else await pool.discard(sandbox.id)
+      await Promise.all([names.remove(order.instance), networks.forget(order.instance)])
+      if (clean) pool.giveBack(sandbox)
     } catch (error) {
       log.warn('instance.undo-failed', 'a failed start could not be undone; its parts are collected later', {
         instance: order.instance,
@@ -108,68 +138,133 @@ export function createAssembly(parts: AssemblyParts): Assembly {
     }
   }
 
-  const buildNow = async (order: WireOrder, signal?: AbortSignal): Promise<Assembled> => {
-    orders.assertCurrent(order)
-    const sandbox = await pool.take(signal)
-    taken.add(sandbox.id)
-    try {
-      const placement = placementOf(order, sandbox)
-      let sandboxAt = now()
-      const place = wiring.place(placement).then(() => {
-        sandboxAt = now()
-      })
-      const name = names.put(order.instance, order.name, order.address)
-      const creates = order.services.map((service) => create(order, service, sandbox.id, signal))
-      const [wires, ...containers] = await Promise.allSettled([Promise.all([place, name]), ...creates])
-      const made = containers.flatMap((c) => (c.status === 'fulfilled' ? [c.value as string] : []))
-      const fault = [...containers, wires].find((outcome) => outcome.status === 'rejected')
-      if (fault) {
-        const sound =
-          wires.status === 'fulfilled' && containers.every((c) => c.status === 'fulfilled' || isRefusal(c.reason))
-        await undo(placement, order, sandbox, made, sound)
-        throw fault.reason
-      }
-      orders.assertCurrent(order)
-      await Promise.all(made.map((id) => engine.start(id)))
-      return { sandbox, sandboxAt, startedAt: now(), restarted: true }
-    } finally {
-      taken.delete(sandbox.id)
+  const buildIn = async (order: WireOrder, sandboxes: Sandboxes, signal?: AbortSignal): Promise<Assembled> => {
+    const sandbox = inside(sandboxes, '')
+    let sandboxAt = now()
+    const place = wiring.place(placementOf(order, sandbox)).then(() => {
+      sandboxAt = now()
+    })
+    const name = names.put(order.instance, order.name, order.address)
+    const creates = order.services.map((service) => create(order, service, sandboxes, signal))
+    const [wires, ...containers] = await Promise.allSettled([Promise.all([place, name]), ...creates])
+    const made = containers.flatMap((c) => (c.status === 'fulfilled' ? [c.value as string] : []))
+    const fault = [...containers, wires].find((outcome) => outcome.status === 'rejected')
+    if (fault) {
+      const sound =
+        wires.status === 'fulfilled' && containers.every((c) => c.status === 'fulfilled' || isRefusal(c.reason))
+      await undo(order, sandboxes, made, sound)
+      throw fault.reason
     }
+    try {
+      // After the containers were made: a sandbox that none refers to must be clean, or the pool would adopt it as it is.
+      await extras.wire(order, sandboxes, signal)
+    } catch (error) {
+      await undo(order, sandboxes, made, false)
+      throw error
+    }
+    orders.assertCurrent(order)
+    await Promise.all(made.map((id) => engine.start(id)))
+    return { sandbox, sandboxes: idsOf(sandboxes), sandboxAt, startedAt: now(), restarted: true }
+  }
+
+  const build: Assembly['build'] = (order, signal) =>
+    slots.run(
+      'ensure',
+      async () => {
+        orders.assertCurrent(order)
+        await networks.name(order)
+        const take = (home: string) => (home === '' ? pool.take(signal) : pool.takeAlone(signal))
+        return withFresh(homesOf(order), take, (sandboxes) => buildIn(order, sandboxes, signal))
+      },
+      signal,
+    )
+
+  /** The sandboxes of an order that live, still or again, and the names of those that had to be started. */
+  const revive = async (order: WireOrder, found: readonly ListedContainer[], signal?: AbortSignal) => {
+    const former = homesIn(found)
+    const sandboxes = new Map<string, Sandbox>()
+    const restarted = new Set<string>()
+    for (const home of homesOf(order)) {
+      const id = former.get(home)
+      if (id === undefined) continue
+      const reviving = home === '' ? pool.revive(id, signal) : pool.reviveAlone(id, signal)
+      const revived = await reviving.catch((error) => abandon(error, id))
+      if (revived === null) continue
+      sandboxes.set(home, revived.sandbox)
+      if (revived.restarted) restarted.add(home)
+    }
+    return { sandboxes, restarted }
+  }
+
+  /** Removes what is left of an instance whose sandbox is gone. */
+  const clearAway = async (
+    order: WireOrder,
+    found: readonly ListedContainer[],
+    previous: WireOrder | null,
+    signal?: AbortSignal,
+  ) => {
+    const homes = homesIn(found)
+    const home = homes.get('') ?? null
+    // What the firewall still lets the lost link send would make its address look taken for good.
+    if (home !== null) await cutOff(previous ?? order, home)
+    await extras.undo([order, ...ordersOf(found)], home, signal)
+    await removeServices(order.instance, found, signal)
+    for (const id of homes.values()) await slots.run('remove', () => pool.discard(id, signal), signal)
+    await closeFormer(order, previous, null)
   }
 
   const mend: Assembly['mend'] = async (order, found, options, signal) => {
-    const home = found.find((c) => c.namespaceOf !== null)?.namespaceOf ?? null
-    const revived = home === null ? null : await pool.revive(home, signal).catch((error) => abandon(error, home))
-    if (revived === null) {
-      if (!options.environment) throw incomplete(order, 'its sandbox is gone')
-      // What the firewall still lets the lost link send would make its address look taken for good.
-      if (home !== null) await cutOff(options.previous ?? order, home)
-      await removeServices(order.instance, found, signal)
-      await closeFormer(order, options.previous, null)
-      return slots.run('ensure', () => buildNow(order, signal), signal)
+    const { sandboxes, restarted } = await revive(order, found, signal)
+    const lost = homesOf(order).filter((home) => !sandboxes.has(home))
+    if (lost.length > 0 && !options.environment) throw incomplete(order, 'a sandbox of it is gone')
+    if (lost.includes('')) {
+      await clearAway(order, found, options.previous, signal)
+      return build(order, signal)
     }
-    const { sandbox, restarted } = revived
-    await closeFormer(order, options.previous, sandbox)
+    const go = (fresh: Sandboxes) =>
+      mendIn(order, found, { ...options, sandboxes: new Map([...sandboxes, ...fresh]), restarted }, signal)
+    return withFresh(lost, () => slots.run('ensure', () => pool.takeAlone(signal), signal), go)
+  }
+
+  const mendIn = async (
+    order: WireOrder,
+    found: readonly ListedContainer[],
+    state: MendOptions & { readonly sandboxes: Sandboxes; readonly restarted: ReadonlySet<string> },
+    signal?: AbortSignal,
+  ): Promise<Assembled> => {
+    const { sandboxes, restarted, previous } = state
+    const sandbox = inside(sandboxes, '')
+    await closeFormer(order, previous, sandbox)
     await Promise.all([wiring.place(placementOf(order, sandbox)), names.put(order.instance, order.name, order.address)])
     const sandboxAt = now()
-    const sorted = sortServices(order, found, sandbox.id)
-    if (sorted.missing.length > 0 && !options.environment) throw incomplete(order, 'a container of it is gone')
-    if (restarted) await Promise.all(sorted.fit.filter((c) => c.running).map((c) => engine.stop(c.id, 0, signal)))
-    const idle = sorted.fit.filter((c) => restarted || !c.running).map((c) => c.id)
+    const sorted = sortServices(order, found, sandboxes)
+    if (sorted.missing.length > 0 && !state.environment) throw incomplete(order, 'a container of it is gone')
+    await networks.name(order)
+    const former = [...(previous ? [previous] : []), ...ordersOf(found)]
+    const stale = sorted.fit.filter((c) => restarted.has(homeOf(c)))
+    await Promise.all(stale.filter((c) => c.running).map((c) => engine.stop(c.id, 0, signal)))
+    const idle = sorted.fit.filter((c) => stale.includes(c) || !c.running).map((c) => c.id)
+    const assembled = { sandbox, sandboxes: idsOf(sandboxes), sandboxAt }
     if (sorted.unfit.length + sorted.missing.length + idle.length === 0) {
-      return { sandbox, sandboxAt, startedAt: now(), restarted: false }
+      await extras.change(order, former, sandboxes, signal)
+      return { ...assembled, startedAt: now(), restarted: false }
     }
+    await stopServices(sorted.unfit, signal)
+    // Before the containers that refer to them: a free sandbox is a clean one.
+    const surplus = [...homesIn(found).values()].filter((id) => !assembled.sandboxes.includes(id))
+    for (const id of surplus) await pool.discard(id, signal)
     await removeServices(order.instance, sorted.unfit, signal)
     await slots.run(
       'ensure',
       async () => {
         orders.assertCurrent(order)
-        const made = await Promise.all(sorted.missing.map((service) => create(order, service, sandbox.id, signal)))
+        const made = await Promise.all(sorted.missing.map((service) => create(order, service, sandboxes, signal)))
+        await extras.change(order, former, sandboxes, signal)
         await Promise.all([...idle, ...made].map((id) => start(id)))
       },
       signal,
     )
-    return { sandbox, sandboxAt, startedAt: now(), restarted: true }
+    return { ...assembled, startedAt: now(), restarted: true }
   }
 
   /** Closes the way that a former order opened, where this order differs. */
@@ -184,11 +279,15 @@ export function createAssembly(parts: AssemblyParts): Assembly {
     if (sandbox) await wiring.unplace(placementOf(order, { id: sandbox, pid: NO_PROCESS, ...portOf(sandbox) }))
   }
 
+  const stopServices = async (found: readonly ListedContainer[], signal?: AbortSignal) => {
+    const polite = found.filter((container) => container.running && stopGrace(container) > 0)
+    await Promise.all(polite.map((container) => engine.stop(container.id, stopGrace(container), signal)))
+  }
+
   const removeServices = async (instance: string, found: readonly ListedContainer[], signal?: AbortSignal) => {
     await Promise.all(
       found.map(async (container) => {
-        const graceMs = stopGrace(container)
-        if (container.running && graceMs > 0) await engine.stop(container.id, graceMs, signal)
+        await stopServices([container], signal)
         await slots.run('remove', () => engine.remove(container.id, signal), signal)
       }),
     )
@@ -196,39 +295,33 @@ export function createAssembly(parts: AssemblyParts): Assembly {
   }
 
   return {
-    build: (order, signal) => slots.run('ensure', () => buildNow(order, signal), signal),
+    build,
     mend,
     cutOff,
     async dismantle(instance, found, signal) {
       const homes = new Map(found.flatMap((c) => (c.namespaceOf ? [[c.namespaceOf, c] as const] : [])))
       for (const [sandbox, container] of homes) {
-        const order = readOrder(container.labels[LABEL.order])
+        const order = homeOf(container) === '' ? readOrder(container.labels[LABEL.order]) : null
         if (order) await cutOff(order, sandbox)
+      }
+      const former = ordersOf(found)
+      if (former.some(extras.wanted)) {
+        // While their containers are there, but have ended: a sandbox that none refers to must be clean.
+        await stopServices(found, signal)
+        await extras.undo(former, homesIn(found).get('') ?? null, signal)
       }
       await removeServices(instance, found, signal)
       for (const id of homes.keys()) await slots.run('remove', () => pool.discard(id, signal), signal)
-      await names.remove(instance)
+      await Promise.all([names.remove(instance), networks.forget(instance)])
     },
     holds: (sandbox) => taken.has(sandbox) || pool.holds(sandbox),
   }
 }
 
-/** What is there of an order's services: fit to stay, not fit, or missing. */
-function sortServices(order: WireOrder, found: readonly ListedContainer[], sandbox: string) {
-  const fit: ListedContainer[] = []
-  const missing: WireService[] = []
-  for (const service of order.services) {
-    const container = found.find((c) => c.labels[LABEL.service] === service.name)
-    const made = readOrder(container?.labels[LABEL.order])?.services.find((s) => s.name === service.name)
-    if (container && container.namespaceOf === sandbox && sameService(made, service)) fit.push(container)
-    else missing.push(service)
-  }
-  return { fit, missing, unfit: found.filter((c) => !fit.includes(c)) }
-}
-
 function placementOf(order: WireOrder, sandbox: Sandbox): Placement {
   const { pid, link, mac } = sandbox
-  return { pid, link, mac, address: order.address, owner: order.ownerAddress }
+  const policy = order.wiring?.policy
+  return { pid, link, mac, address: order.address, owner: order.ownerAddress, ...(policy ? { policy } : {}) }
 }
 
 function stopGrace(container: ListedContainer): number {

@@ -8,7 +8,7 @@ export interface ContainerSpec {
   readonly name: string
   readonly image: string
   readonly labels: Readonly<Record<string, string>>
-  /** `none`: an empty namespace of its own with IPv6 switched on; else the id of the container whose namespace is joined. */
+  /** `none`: an empty namespace of its own; else the id of the container whose namespace is joined. */
   readonly network: 'none' | { readonly namespaceOf: string }
   readonly command?: readonly string[]
   readonly environment?: Readonly<Record<string, string>>
@@ -17,6 +17,10 @@ export interface ContainerSpec {
   readonly hostname?: string
   readonly dns?: readonly string[]
   readonly readOnly?: boolean
+  /** Kernel settings of a namespace of its own. */
+  readonly sysctls?: Readonly<Record<string, string>>
+  /** A file of this machine that is seen, and cannot be changed, as /etc/hosts. Only in a namespace that is joined. */
+  readonly hostsFile?: string
   /** Linux capability names without CAP_; all others are dropped. */
   readonly capabilities: readonly string[]
   readonly memoryBytes: number
@@ -171,10 +175,9 @@ function describe(spec: ContainerSpec): Record<string, unknown> {
     HostConfig: {
       NetworkMode: spec.network === 'none' ? 'none' : `container:${spec.network.namespaceOf}`,
       ...(spec.dns ? { Dns: spec.dns, DnsSearch: ['.'] } : {}),
-      // The engine switches IPv6 off in a namespace without a network.
-      ...(alone
-        ? { Sysctls: { 'net.ipv6.conf.all.disable_ipv6': '0', 'net.ipv6.conf.default.disable_ipv6': '0' } }
-        : {}),
+      ...(spec.sysctls ? { Sysctls: spec.sysctls } : {}),
+      // A name given to the engine (ExtraHosts) is refused for a container that joins a namespace.
+      ...(spec.hostsFile ? { Binds: [`${spec.hostsFile}:/etc/hosts:ro`] } : {}),
       CapDrop: ['ALL'],
       CapAdd: spec.capabilities,
       SecurityOpt: ['no-new-privileges'],

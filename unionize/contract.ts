@@ -1,10 +1,13 @@
 import { z } from 'zod'
+import { DROP_REASONS } from '../common/drop-reasons.ts'
+import { checkWiring, instanceWiringShape } from '../common/instance-wiring.ts'
+import { membershipsShape, sandboxShape } from '../common/private-networks.ts'
 
 /**
  * The messages between the two daemons: JSON texts over one WebSocket that `unionize` opens. Both sides validate what they
  * receive. A message that the receiver's version does not know is an error that closes the connection, never ignored.
  */
-export const PROTOCOL_VERSION = 1
+export const PROTOCOL_VERSION = 2
 /** Path of the hosts' socket on the orchestrator. */
 export const HOSTS_SOCKET_PATH = '/v1/hosts/connect'
 /** Bytes of one message at most; a lease snapshot is sent in parts of at most {@link SNAPSHOT_PART} leases. */
@@ -85,10 +88,14 @@ const service = z.object({
   pids: z.number().int().positive(),
   capabilities: z.array(z.string().regex(/^[A-Z_]+$/)).max(41),
   stopGraceMs: z.number().int().nonnegative(),
+  /** Absent: that of the instance. */
+  sandbox: sandboxShape.optional(),
+  /** Absent: none. */
+  networks: membershipsShape.optional(),
 })
 export type WireService = z.infer<typeof service>
 
-export const orderShape = z.object({
+const orderFields = z.object({
   instance: instanceId,
   generation: z.number().int().positive(),
   owner,
@@ -97,8 +104,14 @@ export const orderShape = z.object({
   address: ipv6,
   ownerAddress: ipv6,
   services: z.array(service).min(1).max(32),
+  /** What the template's operator wants beyond a place on the bridge; absent: nothing. */
+  wiring: instanceWiringShape.optional(),
   /** TCP port of the instance that tells whether it is reachable; null: nothing is probed. */
   entryPort: z.number().int().min(1).max(65535).nullable(),
+})
+export const orderShape = orderFields.superRefine((order, context) => {
+  const path = (one: { name: string }) => ['services', order.services.findIndex((s) => s.name === one.name)]
+  checkWiring(order.services, order.wiring, path, context)
 })
 /** All that a host must know to make one instance. Sending it again changes nothing. */
 export type WireOrder = z.infer<typeof orderShape>
@@ -174,6 +187,14 @@ export const fromHost = z.discriminatedUnion('type', [
     code: z.string().max(64),
     message: z.string().max(4000),
   }),
+  /**
+   * Packets that the host's firewall dropped, by reason, since its kernel began to count. Smaller numbers than before mean
+   * that it began anew.
+   */
+  z.object({
+    type: z.literal('dropped'),
+    packets: z.partialRecord(z.enum(DROP_REASONS), z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER)),
+  }),
   z.object({
     type: z.literal('output'),
     id,
@@ -220,6 +241,8 @@ export const LABEL = {
   host: 'org.orchestrator.host',
   instance: 'org.orchestrator.instance',
   service: 'org.orchestrator.service',
+  /** Of a hub of private networks: its client, as `DUID/IAID`. */
+  owner: 'org.orchestrator.owner',
   generation: 'org.orchestrator.generation',
   /** The order as JSON, without environment values, kept so that a restart can compare and rewire. */
   order: 'org.orchestrator.order',

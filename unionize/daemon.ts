@@ -1,7 +1,8 @@
 import { release } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
-import { OrchestratorError, wording } from '../common/errors.ts'
+import { wording } from '../common/errors.ts'
+import { parseIpv6, prefixOf } from '../common/ipv6.ts'
 import type { Log } from '../common/log.ts'
 import { createAssembly } from './assembly.ts'
 import { dockerEngine } from './containers.ts'
@@ -13,6 +14,8 @@ import { loadOffsets } from './leases/offsets.ts'
 import { followLeases } from './leases/source.ts'
 import { createLink, type Link } from './link.ts'
 import { hostsDirectory } from './names.ts'
+import { hostFiles } from './networks/host-files.ts'
+import { createNetworks } from './networks/networks.ts'
 import { createOrders } from './orders.ts'
 import { createOrphanCollector } from './orphans.ts'
 import { ensurePauseImage } from './pause.ts'
@@ -20,9 +23,10 @@ import { createRequests } from './requests.ts'
 import { createSandboxPool } from './sandbox.ts'
 import type { Settings } from './settings.ts'
 import { createSlots } from './slots.ts'
+import { createStanding, type Standing } from './standing.ts'
 import { backgroundOf, takeStock } from './stock.ts'
 import { watchEngine } from './watch.ts'
-import { startWiring } from './wiring/wiring.ts'
+import { connectWiring } from './wiring/remote.ts'
 
 /** The daemon as it runs. */
 export interface Daemon {
@@ -34,6 +38,8 @@ export interface Daemon {
 const FINISH_MS = 10_000
 /** Milliseconds between two looks at whether our firewall tables are still there. */
 const GUARD_MS = 5_000
+/** Milliseconds between two reports of what the firewall dropped. */
+const COUNT_MS = 10_000
 
 /**
  * Puts all parts together. Resolves when the journal is followed and the engine has answered and been looked through;
@@ -52,27 +58,71 @@ export async function startDaemon(
   const now = Date.now
   await loadIdentity(state)
   const engine = dockerEngine(settings['docker.socket'])
-  const wiring = startWiring({ log: (level, message, fields) => log[level]('wiring', message, fields) })
+  let standing: Standing | null = null
+  const { wiring, interfaces } = connectWiring({
+    socket: settings['wiring.socket'],
+    version,
+    log: (level, message, fields) => log[level]('wiring', message, fields),
+    changed: (state) => standing?.wiringChanged(state),
+  })
   const slots = createSlots(settings['engine.parallel'])
   const names = hostsDirectory({ directory: settings['names.directory'], domain: settings['names.domain'] })
   const orders = createOrders({ directory: join(state, 'generations'), now })
   const gateway = settings['network.gateway']
   const pool = createSandboxPool({ engine, wiring, slots, log, host, gateway, size: settings['pool.size'] })
-  const assembly = createAssembly({ engine, wiring, pool, slots, names, orders, host, log, now })
+  const networks = createNetworks({
+    ...{ engine, wiring, host },
+    files: hostFiles({ directory: join(state, 'hosts') }),
+    around: {
+      instances: prefixOf(parseIpv6(gateway), settings['network.prefix-length']),
+      myAddress: parseIpv6(settings['network.my-address']),
+    },
+  })
+  const assembly = createAssembly({
+    ...{ engine, wiring, interfaces, networks, pool, slots, names, orders, host, log, now },
+  })
   const background = backgroundOf(log)
   const stopping = new AbortController()
 
   let link: Link | null = null
-  let unready: unknown = new OrchestratorError('starting', 'unionize is starting', { retryable: true })
+  let linkStatus = ''
+  const tellStatus = () => {
+    const fault = standing?.fault() ?? null
+    status(fault === null ? linkStatus : `${linkStatus}; ${wording(fault, 300)}`)
+  }
   const tell = (observed: WireObserved) => link?.observed(observed)
   const notice: Notice = (level, code, message) => {
     log[level === 'warning' ? 'warn' : level](`notice.${code}`, message)
     link?.notice({ level, code, message: message.slice(0, 4000) })
   }
   const instances = createInstances({ engine, assembly, orders, host, log, now, tell })
-  const request = createRequests({ instances, unready: () => unready, log })
+  const takeStockNow = async () => {
+    await wiring.prepare({
+      bridge: settings['network.bridge'],
+      gateway,
+      prefixLength: settings['network.prefix-length'],
+      myAddress: settings['network.my-address'],
+    })
+    await ensurePauseImage(engine)
+    await instances.settled()
+    await takeStock({
+      ...{ engine, wiring, pool, orders, names, networks, instances, host, log, holds: assembly.holds, background },
+    })
+  }
+  const { signal } = stopping
+  standing = createStanding({ takeStock: takeStockNow, notice, host, changed: tellStatus, signal })
+  const { beside, engineReturned, engineAway } = standing
+  const request = createRequests({ instances, standing, log })
   const hello = async () => ({ version, facts: await factsOf(engine, orders.count()) })
-  link = createLink({ url: settings['server.url'], identity: () => loadIdentity(state), hello, request, log, status })
+  link = createLink({
+    url: settings['server.url'],
+    identity: () => loadIdentity(state),
+    ...{ hello, request, log },
+    status: (text) => {
+      linkStatus = text
+      tellStatus()
+    },
+  })
 
   await orders.load()
   const { offsets, unreadable } = await loadOffsets(join(state, 'journal.json'))
@@ -82,24 +132,11 @@ export async function startDaemon(
 
   // Before that the orchestrator could ask for nothing; leases flow even where the engine is away.
   const firstOutcome = Promise.withResolvers<void>()
-  const returned = async () => {
-    await wiring.prepare({
-      bridge: settings['network.bridge'],
-      gateway,
-      prefixLength: settings['network.prefix-length'],
-      myAddress: settings['network.my-address'],
-    })
-    await ensurePauseImage(engine)
-    await instances.settled()
-    await takeStock({ engine, wiring, pool, orders, names, instances, host, log, holds: assembly.holds, background })
-    unready = null
-    firstOutcome.resolve()
-  }
+  const returned = () => engineReturned().then(firstOutcome.resolve)
   const away = (error: unknown) => {
-    unready = error
+    engineAway(error)
     firstOutcome.resolve()
   }
-  const { signal } = stopping
   const watching = watchEngine({
     ...{ engine, pool, instances, host, log, now, notice, returned, away, background, signal },
   })
@@ -110,22 +147,23 @@ export async function startDaemon(
   const linked = firstOutcome.promise.then(() => link.run(hanging.signal))
   const graceMs = settings['orphans.grace-seconds'] * 1000
   const collector = createOrphanCollector({
-    ...{ engine, wiring, pool, orders, instances, host, graceMs, log, now, holds: assembly.holds },
+    ...{ engine, wiring, interfaces, pool, orders, instances, host, graceMs, log, now, holds: assembly.holds },
   })
-  const ready = (work: () => Promise<unknown>) => async () => (unready === null ? await work() : undefined)
   // Several times within their grace period, at least every minute and at most every two seconds.
   const collectMs = Math.min(60_000, Math.max(2_000, graceMs / 4))
-  const collecting = regularly('look for leftovers', collectMs, ready(collector.collect), log, signal)
-  const guarding = regularly('look at the firewall', GUARD_MS, ready(wiring.guard), log, signal)
+  const collecting = regularly('look for leftovers', collectMs, () => beside(collector.collect), log, signal)
+  const guarding = regularly('look at the firewall', GUARD_MS, () => beside(wiring.guard), log, signal)
+  const count = async () => link.dropped(await wiring.counters())
+  const counting = regularly('count what the firewall dropped', COUNT_MS, () => beside(count), log, signal)
 
   return {
     async stop() {
-      unready = new OrchestratorError('stopping', 'unionize is stopping', { retryable: true })
+      standing.stop()
       instances.stopProbing()
       await Promise.race([instances.settled(), wait(FINISH_MS)])
       stopping.abort(new Error('unionize is stopping'))
       await pool.stop()
-      await Promise.all([following, watching, collecting, guarding])
+      await Promise.all([following, watching, collecting, guarding, counting])
       hanging.abort(new Error('unionize is stopping'))
       await linked
       await journal.close()

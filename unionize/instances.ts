@@ -4,6 +4,7 @@ import type { Assembled, Assembly } from './assembly.ts'
 import type { Engine, ListedContainer } from './containers.ts'
 import { LABEL, type WireMarks, type WireObserved, type WireOrder } from './contract.ts'
 import { ContainerFailure } from './engine-error.ts'
+import { hasNetworks, ownerKey } from './networks/plan.ts'
 import type { Orders } from './orders.ts'
 import { answers } from './probe.ts'
 import { createSequence } from './sequence.ts'
@@ -13,8 +14,8 @@ import { serviceContainerName } from './service.ts'
 interface Known {
   /** The order that was last carried out. */
   readonly order: WireOrder
-  /** Id of its sandbox. */
-  readonly sandbox: string
+  /** Ids of its sandboxes: the first is that of the instance, others are those of single services. */
+  readonly sandboxes: readonly string[]
   readonly marks: WireMarks
   /** Ends the probing of its entry port. */
   readonly probing: AbortController
@@ -43,8 +44,10 @@ export interface Instances {
   instanceIn(sandbox: string): string | undefined
   /** Whether the last word was to have it. */
   isWanted(instance: string): boolean
-  /** Notes what a former run of unionize had carried out. */
-  remember(order: WireOrder, sandbox: string): void
+  /** The instances that have private networks in the hub of this owner. */
+  onNetworksOf(owner: string): readonly string[]
+  /** Notes what a former run of unionize had carried out. `sandboxes`: ids, that of the instance first. */
+  remember(order: WireOrder, sandboxes: readonly string[]): void
   /** Waits for the work under way. */
   settled(): Promise<void>
   stopProbing(): void
@@ -65,6 +68,8 @@ export function createInstances(options: {
 }): Instances {
   const { engine, assembly, orders, host, log, now, tell } = options
   const known = new Map<string, Known>()
+  /** Those that were told to be partial since they were last told to run. */
+  const partial = new Set<string>()
   const sequence = createSequence()
 
   const containersOf = (instance: string, signal?: AbortSignal) =>
@@ -90,7 +95,7 @@ export function createInstances(options: {
   const keep = (order: WireOrder, assembled: Assembled, receivedAt: number): Known => {
     const former = known.get(order.instance)
     const { sandboxAt, startedAt, restarted } = assembled
-    const place = { order, sandbox: assembled.sandbox.id }
+    const place = { order, sandboxes: assembled.sandboxes }
     if (former && !restarted) {
       const same = { ...former, ...place }
       known.set(order.instance, same)
@@ -130,12 +135,13 @@ export function createInstances(options: {
 
   const demolish = async (instance: string, accepted: WireOrder | null, signal?: AbortSignal): Promise<void> => {
     const entry = known.get(instance)
-    if (accepted) await assembly.cutOff(accepted, entry?.sandbox ?? null)
-    if (entry) await assembly.cutOff(entry.order, entry.sandbox)
+    if (accepted) await assembly.cutOff(accepted, entry?.sandboxes[0] ?? null)
+    if (entry) await assembly.cutOff(entry.order, entry.sandboxes[0] ?? null)
     entry?.probing.abort()
     const found = await containersOf(instance, signal)
     await assembly.dismantle(instance, found, signal)
     known.delete(instance)
+    partial.delete(instance)
   }
 
   return {
@@ -169,13 +175,16 @@ export function createInstances(options: {
         if (!order) return
         const found = await containersOf(instance)
         const assembled = await assembly.mend(order, found, { previous: null, environment: false })
-        if (assembled.restarted) {
+        if (assembled.restarted || partial.delete(instance)) {
+          partial.delete(instance)
           tell(describe(order, keep(order, assembled, now()), 'running'))
         }
       }),
     reportPartial(instance, detail) {
       const order = orders.current(instance)
-      if (order) tell({ ...describe(order, known.get(instance), 'partial'), detail })
+      if (!order) return
+      partial.add(instance)
+      tell({ ...describe(order, known.get(instance), 'partial'), detail })
     },
     async *logs(instance, { service, follow, tail }, signal) {
       const found = await containersOf(instance, signal)
@@ -188,11 +197,16 @@ export function createInstances(options: {
       }
       yield* engine.logs(container.id, { follow, tail }, signal)
     },
-    instanceIn: (sandbox) => [...known].find(([, entry]) => entry.sandbox === sandbox)?.[0],
+    instanceIn: (sandbox) => [...known].find(([, entry]) => entry.sandboxes.includes(sandbox))?.[0],
     isWanted: (instance) => orders.current(instance) !== null,
-    remember(order, sandbox) {
+    onNetworksOf: (owner) =>
+      orders
+        .wanted()
+        .filter((order) => ownerKey(order) === owner && hasNetworks(order))
+        .map((order) => order.instance),
+    remember(order, sandboxes) {
       if (known.has(order.instance)) return
-      known.set(order.instance, { order, sandbox, marks: {}, probing: new AbortController() })
+      known.set(order.instance, { order, sandboxes, marks: {}, probing: new AbortController() })
     },
     settled: () => sequence.settled(),
     stopProbing() {

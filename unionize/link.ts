@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import { setTimeout as wait } from 'node:timers/promises'
 import { WebSocket } from 'ws'
 import { z } from 'zod'
+import type { DropCounts } from '../common/drop-reasons.ts'
 import { OrchestratorError, wording } from '../common/errors.ts'
 import type { Log } from '../common/log.ts'
 import {
@@ -33,6 +34,8 @@ const REFUSAL_BYTES = 64 * 1024
 export interface Link extends LeaseSink {
   /** Sent now, or not at all: the orchestrator asks for the present state when it is connected again. */
   observed(observed: WireObserved): void
+  /** Sent now, or not at all: the next ones hold these. */
+  dropped(packets: DropCounts): void
   /** Sent now or, up to {@link KEPT_NOTICES}, with the next connection. */
   notice(notice: Notice): void
   /** One connection after another until aborted. */
@@ -115,6 +118,10 @@ class ReconnectingLink implements Link {
 
   observed(observed: WireObserved): void {
     if (this.#socket) this.#send({ type: 'observed', observed })
+  }
+
+  dropped(packets: DropCounts): void {
+    if (this.#socket) this.#send({ type: 'dropped', packets })
   }
 
   notice(notice: Notice): void {

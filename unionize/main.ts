@@ -1,37 +1,45 @@
 #!/usr/bin/env node
 import { Command, CommanderError, Option } from 'commander'
 import { stringify } from 'yaml'
-import { InvalidSettings, printable } from '../common/config.ts'
-import { errorCode, InvalidInput, wording } from '../common/errors.ts'
-import { createLog, type Log } from '../common/log.ts'
-import { logRuntime, watchRuntime } from '../common/runtime.ts'
+import { printable } from '../common/config.ts'
 import { addSettingsFlags, settingsFromFlags } from '../common/settings-flags.ts'
-import { type ServiceManager, serviceManager } from '../common/systemd.ts'
 import { ownVersion } from '../common/version.ts'
-import { type Daemon, startDaemon } from './daemon.ts'
+import { addWiringCommands } from './cli/commands.ts'
+import { EXIT, exitCodeOf, linesOf } from './cli/exit.ts'
+import { keepRunning } from './running.ts'
 import { type Settings, settingsTable } from './settings.ts'
+import { becomeWiring } from './wiring/become.ts'
 
 const PREFIX = 'UNIONIZE'
 /** Holds the join token where a flag would show it to others. */
 const TOKEN_VARIABLE = 'UNIONIZE_JOIN_TOKEN'
-/** Exit codes: 1 it failed, 2 the settings or flags are wrong. */
-const FAILED = 1
-const USAGE = 2
 
 async function main(): Promise<void> {
   // Files that others read (names for dnsmasq) say so themselves.
   process.umask(0o022)
   const version = ownVersion()
   const program = new Command('unionize')
-    .description('Runs on every Docker host: sends its leases to the orchestrator, makes and wires its instances.')
+    .description(
+      'Runs on every Docker host: sends its leases to the orchestrator, makes and wires its instances. By hand it wires any container.',
+    )
     .version(version)
-    .addHelpText('after', '\nExit codes: 0 ended as asked, 1 failed, 2 settings or flags are wrong.')
+    .addHelpText(
+      'after',
+      '\nExit codes: 0 ended as asked, 1 failed, 2 settings or flags are wrong; further ones in the help of each command.',
+    )
     .exitOverride()
   addSettingsFlags(program.command('run', { isDefault: true }), settingsTable, PREFIX)
     .description('run the daemon (what happens without a command)')
     .option('--print-config', 'print the settings in effect and exit')
     .exitOverride()
     .action((options: Record<string, unknown>) => run(options, version))
+  addSettingsFlags(program.command('wiring'), settingsTable, PREFIX)
+    .description(
+      'run the wiring process: does what "run" asks of it in the kernel, and alone needs capabilities for that',
+    )
+    .option('--print-config', 'print the settings in effect and exit')
+    .exitOverride()
+    .action((options: Record<string, unknown>) => wiring(options, version))
   program
     .command('join')
     .description('make this host known to an orchestrator; done already is success')
@@ -46,25 +54,40 @@ async function main(): Promise<void> {
     .option('--config <file>', `YAML file with settings; also ${PREFIX}_CONFIG`)
     .exitOverride()
     .action(join)
+  addWiringCommands(program)
   await program.parseAsync()
 }
 
 async function run(options: Record<string, unknown>, version: string): Promise<void> {
+  const settings = settingsOf(options)
+  if (settings === null) return
+  const { startDaemon } = await import('./daemon.ts')
+  await keepRunning({
+    name: 'unionize',
+    level: settings['log.level'],
+    start: (log, status) => startDaemon(settings, version, log, status),
+    ready: `the journal is followed on host ${settings['host.name']}`,
+  })
+}
+
+function wiring(options: Record<string, unknown>, version: string): void {
+  const settings = settingsOf(options)
+  if (settings === null) return
+  becomeWiring({
+    socket: settings['wiring.socket'],
+    directory: settings['wiring.directory'],
+    dockerSocket: settings['docker.socket'],
+    level: settings['log.level'],
+    version,
+  })
+}
+
+/** The settings in effect; null: they were only to be printed, and are. */
+function settingsOf(options: Record<string, unknown>): Settings | null {
   const settings = settingsFromFlags(settingsTable, PREFIX, options, environment())
-  if (options['printConfig'] === true) {
-    process.stdout.write(stringify(printable(settingsTable, settings)))
-    return
-  }
-  const log = createLog({ name: 'unionize', level: settings['log.level'] })
-  const manager = serviceManager(process.env)
-  const runtime = watchRuntime()
-  const stop = listenToSignals(manager, log)
-  process.on('SIGUSR2', () => logRuntime(log, runtime))
-  if (manager.watchdogMs !== null) setInterval(() => manager.notify('WATCHDOG=1'), manager.watchdogMs).unref()
-  const status = (text: string) => manager.notify(`STATUS=${text.replaceAll('\n', ' ')}`)
-  stop.on(await startDaemon(settings, version, log, status))
-  log.info('ready', 'the journal is followed', { host: settings['host.name'] })
-  manager.notify('READY=1')
+  if (options['printConfig'] !== true) return settings
+  process.stdout.write(stringify(printable(settingsTable, settings)))
+  return null
 }
 
 async function join(options: Record<string, string | undefined>): Promise<void> {
@@ -103,37 +126,14 @@ function environment(): NodeJS.ProcessEnv {
   return rest
 }
 
-/** Ends in good order on SIGTERM and SIGINT; a second one, or one before it is started, ends at once. */
-function listenToSignals(manager: ServiceManager, log: Log): { on(daemon: Daemon): void } {
-  let daemon: Daemon | null = null
-  let stopping = false
-  const stop = (signal: string) => {
-    if (stopping || daemon === null) process.exit(stopping ? FAILED : 0)
-    stopping = true
-    log.info('stopping', `${signal}: stopping; instances go on`)
-    manager.notify('STOPPING=1')
-    daemon.stop().then(
-      () => process.exit(0),
-      (error) => {
-        log.error('stop.failed', wording(error))
-        process.exit(FAILED)
-      },
-    )
-  }
-  process.on('SIGTERM', () => stop('SIGTERM'))
-  process.on('SIGINT', () => stop('SIGINT'))
-  process.on('SIGHUP', () => log.info('reload', 'nothing to reload: settings are read at the start'))
-  return {
-    on: (started) => {
-      daemon = started
-    },
-  }
-}
+/** A reader that has seen enough (`unionize show | head`) is no failure. */
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.failure)
+})
 
 main().catch((error) => {
-  if (error instanceof CommanderError) process.exit(error.exitCode === 0 ? 0 : USAGE)
-  const usage = error instanceof InvalidSettings || error instanceof InvalidInput
-  const said = error instanceof InvalidSettings ? error.message : `${wording(error)} (${errorCode(error)})`
-  process.stderr.write(`unionize: ${said}\n`)
-  process.exit(usage ? USAGE : FAILED)
+  if (!(error instanceof CommanderError)) {
+    for (const line of linesOf(error)) process.stderr.write(`unionize: ${line}\n`)
+  }
+  process.exit(exitCodeOf(error))
 })

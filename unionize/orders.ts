@@ -41,6 +41,8 @@ export interface Orders {
   /** Highest generation seen; 0: never heard of. */
   generation(instance: string): number
   isRetired(instance: string): boolean
+  /** The orders of all instances that are to exist. */
+  wanted(): readonly WireOrder[]
   /** Number of instances that are to exist. */
   count(): number
   forget(instance: string): Promise<void>
@@ -111,6 +113,7 @@ export function createOrders(options: { directory: string; now: () => number }):
     current: (instance) => records.get(instance)?.order ?? null,
     generation: (instance) => records.get(instance)?.generation ?? 0,
     isRetired: (instance) => records.get(instance)?.order === null,
+    wanted: () => [...records.values()].flatMap((record) => (record.order === null ? [] : [record.order])),
     count: () => [...records.values()].filter((record) => record.order !== null).length,
     forget,
     async forgetOld() {

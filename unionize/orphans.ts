@@ -2,14 +2,17 @@ import { wording } from '../common/errors.ts'
 import type { Log } from '../common/log.ts'
 import type { Engine, ListedContainer } from './containers.ts'
 import { LABEL } from './contract.ts'
+import { keyOf } from './extras.ts'
 import type { Instances } from './instances.ts'
+import { hasNetworks, ownerKey } from './networks/plan.ts'
 import type { Orders } from './orders.ts'
 import { portOf, type SandboxPool } from './sandbox.ts'
+import type { Interfaces } from './wiring/interfaces/interfaces.ts'
 import type { Wiring } from './wiring/wiring.ts'
 
 /**
  * Finds what crashes left behind: sandboxes that nothing uses, instances that can no longer run (their sandbox is gone)
- * or were told to go, and links to a sandbox that the engine no longer knows (killed amid its work it can forget a
+ * or were told to go, hubs of clients without private networks, and links to a sandbox that the engine no longer knows (killed amid its work it can forget a
  * container whose process lives on). They are removed once they have looked so for the whole grace period. No container
  * without our host label, and no link without our name, is ever looked at.
  */
@@ -21,6 +24,7 @@ export interface OrphanCollector {
 export function createOrphanCollector(options: {
   engine: Engine
   wiring: Wiring
+  interfaces: Pick<Interfaces, 'unwire'>
   pool: SandboxPool
   orders: Orders
   instances: Instances
@@ -31,7 +35,7 @@ export function createOrphanCollector(options: {
   log: Log
   now: () => number
 }): OrphanCollector {
-  const { engine, wiring, pool, orders, instances, host, graceMs, holds, log, now } = options
+  const { engine, wiring, interfaces, pool, orders, instances, host, graceMs, holds, log, now } = options
   /** When something was first seen orphaned, by id; an instance that is asked for anew starts anew. */
   const firstSeen = new Map<string, number>()
 
@@ -47,7 +51,15 @@ export function createOrphanCollector(options: {
       const all = await engine.list({ [LABEL.host]: host })
       const suspects = new Map<string, () => Promise<void>>()
       for (const link of strayLinks(links, all)) suspects.set(link, () => wiring.detach(link))
-      for (const id of unusedSandboxes(all)) if (!holds(id)) suspects.set(id, () => pool.discard(id))
+      for (const id of unusedSandboxes(all))
+        if (!holds(id)) {
+          suspects.set(id, async () => {
+            // A crash may have come between its last container's end and this.
+            await interfaces.unwire(keyOf(id))
+            await pool.discard(id)
+          })
+        }
+      for (const hub of unusedHubs(all, orders)) suspects.set(hub, () => pool.discard(hub))
       for (const instance of homeless(all, orders)) {
         suspects.set(`${instance}@${orders.generation(instance)}`, () => instances.clear(instance))
       }
@@ -70,6 +82,13 @@ export function createOrphanCollector(options: {
 function strayLinks(links: readonly string[], all: readonly ListedContainer[]): string[] {
   const known = new Set(all.filter((c) => c.labels[LABEL.role] === 'sandbox').map((c) => portOf(c.id).link))
   return links.filter((link) => !known.has(link))
+}
+
+/** Hubs of owners who have no private network any more. */
+function unusedHubs(all: readonly ListedContainer[], orders: Orders): string[] {
+  const owners = new Set(orders.wanted().filter(hasNetworks).map(ownerKey))
+  const hubs = all.filter((c) => c.labels[LABEL.role] === 'hub')
+  return hubs.filter((c) => !owners.has(c.labels[LABEL.owner] ?? '')).map((c) => c.id)
 }
 
 function unusedSandboxes(all: readonly ListedContainer[]): string[] {

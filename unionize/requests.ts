@@ -3,6 +3,7 @@ import type { Log } from '../common/log.ts'
 import type { FromHost, WireFailure, WireObserved } from './contract.ts'
 import type { Instances } from './instances.ts'
 import type { Request } from './link.ts'
+import type { Standing } from './standing.ts'
 
 /** Characters of one `output` message; some of them take several bytes. */
 const OUTPUT_CHARACTERS = 256 * 1024
@@ -10,11 +11,10 @@ const OUTPUT_CHARACTERS = 256 * 1024
 /** Carries out what the orchestrator asks and answers each request once, also when it was cancelled. */
 export function createRequests(options: {
   instances: Instances
-  /** Why nothing can be done at present; null: it can. */
-  unready: () => unknown
+  standing: Pick<Standing, 'work' | 'fault'>
   log: Log
 }): (request: Request, answer: (message: FromHost) => Promise<void>, connection: AbortSignal) => void {
-  const { instances, unready, log } = options
+  const { instances, standing, log } = options
   const underWay = new Map<string, AbortController>()
 
   const perform = async (
@@ -22,13 +22,13 @@ export function createRequests(options: {
     answer: (message: FromHost) => Promise<void>,
     signal: AbortSignal,
   ): Promise<readonly WireObserved[] | undefined> => {
-    const fault = unready()
+    const fault = standing.fault()
     if (fault !== null) throw fault
     switch (request.type) {
       case 'ensure':
-        return [await instances.ensure(request.order, signal)]
+        return [await standing.work(() => instances.ensure(request.order, signal))]
       case 'remove':
-        await instances.remove(request.instance, request.generation, signal)
+        await standing.work(() => instances.remove(request.instance, request.generation, signal))
         return undefined
       case 'list':
         return instances.list(signal)

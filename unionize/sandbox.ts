@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { setTimeout as wait } from 'node:timers/promises'
 import { wording } from '../common/errors.ts'
 import type { Log } from '../common/log.ts'
-import type { Engine, ListedContainer } from './containers.ts'
+import type { ContainerSpec, Engine, ListedContainer } from './containers.ts'
 import { LABEL } from './contract.ts'
 import { ContainerFailure } from './engine-error.ts'
 import { ensurePauseImage, PAUSE_IMAGE } from './pause.ts'
@@ -17,16 +17,26 @@ export interface Sandbox {
   readonly mac: string
 }
 
+/** A sandbox that lives. `restarted`: it was dead, and what ran in it saw its former namespace. */
+export interface Revived {
+  readonly sandbox: Sandbox
+  readonly restarted: boolean
+}
+
 /** Sandboxes made beforehand, so that nobody waits for one. */
 export interface SandboxPool {
   /** Takes over free sandboxes that are alive (as many as the pool holds), removes the others, and begins to fill up. */
   adopt(free: readonly ListedContainer[], signal?: AbortSignal): Promise<void>
   /** A ready one, or a new one when there is none. The caller holds a slot. */
   take(signal?: AbortSignal): Promise<Sandbox>
+  /** One without a link to the bridge: alone until it is put on private networks. The caller holds a slot. */
+  takeAlone(signal?: AbortSignal): Promise<Sandbox>
   /** Takes back what was taken and not used: wired, without an address. */
   giveBack(sandbox: Sandbox): void
   /** The sandbox of an instance, started and wired again if it was dead. @throws code not-found */
-  revive(id: string, signal?: AbortSignal): Promise<{ sandbox: Sandbox; restarted: boolean }>
+  revive(id: string, signal?: AbortSignal): Promise<Revived>
+  /** A sandbox that was taken alone, started again if it was dead. @throws code not-found */
+  reviveAlone(id: string, signal?: AbortSignal): Promise<Revived>
   /** Kills and removes; its link goes with its namespace. Gone already is success. */
   discard(id: string, signal?: AbortSignal): Promise<void>
   /** Tells that a container died: it is dropped if it was in the pool. */
@@ -74,6 +84,12 @@ export function createSandboxPool(options: {
     await wiring.attach(sandbox)
     return sandbox
   }
+  /** Whether it had to be started. */
+  const started = async (id: string, signal?: AbortSignal): Promise<boolean> => {
+    const { running } = await engine.inspect(id, signal)
+    if (!running) await engine.start(id)
+    return !running
+  }
   const removeFailed = (id: string) =>
     engine.remove(id).catch((error) => {
       log.warn('sandbox.left', 'a broken sandbox could not be removed; it is collected later', {
@@ -116,6 +132,13 @@ export function createSandboxPool(options: {
     })
   }
 
+  const take = async (signal?: AbortSignal): Promise<Sandbox> => {
+    const ready = pool.shift()
+    const taken = ready ?? (await make(signal))
+    refill()
+    return taken
+  }
+
   return {
     async adopt(free, signal) {
       const known = new Set(pool.map((sandbox) => sandbox.id))
@@ -139,23 +162,31 @@ export function createSandboxPool(options: {
       }
       refill()
     },
-    async take(signal) {
-      const ready = pool.shift()
-      if (ready) {
-        refill()
-        return ready
-      }
-      const made = await make(signal)
-      refill()
-      return made
-    },
+    take,
     giveBack(sandbox) {
       pool.unshift(sandbox)
     },
+    async takeAlone(signal) {
+      const sandbox = await take(signal)
+      try {
+        await wiring.detach(sandbox.link)
+        return sandbox
+      } catch (error) {
+        await removeFailed(sandbox.id)
+        throw error
+      }
+    },
     async revive(id, signal) {
-      const found = await engine.inspect(id, signal)
-      if (!found.running) await engine.start(id)
-      return { sandbox: await wired(id, signal), restarted: !found.running }
+      const restarted = await started(id, signal)
+      return { sandbox: await wired(id, signal), restarted }
+    },
+    async reviveAlone(id, signal) {
+      const restarted = await started(id, signal)
+      const { pid } = await engine.inspect(id, signal)
+      const sandbox = { id, pid, ...portOf(id) }
+      // A crash may have come between its taking and its detaching.
+      await wiring.detach(sandbox.link)
+      return { sandbox, restarted }
     },
     discard: (id, signal) => engine.remove(id, signal),
     died(id) {
@@ -180,20 +211,38 @@ export function portOf(id: string): { link: string; mac: string } {
   return { link: `ui-${id.slice(0, 12)}`, mac: ['02', ...octets].join(':') }
 }
 
-function sandboxSpec(host: string, gateway: string) {
+function sandboxSpec(host: string, gateway: string): ContainerSpec {
   return {
+    ...IDLE,
     name: `orc-sandbox-${randomBytes(6).toString('hex')}`,
-    image: `${PAUSE_IMAGE.name}:${PAUSE_IMAGE.tag}`,
     labels: { [LABEL.role]: 'sandbox', [LABEL.host]: host },
-    network: 'none',
-    user: '65534:65534',
     hostname: 'instance',
     dns: [gateway],
-    readOnly: true,
-    capabilities: [],
-    memoryBytes: LEAST_MEMORY,
-    pids: 2,
-    stopGraceMs: 0,
-    keepOutput: false,
-  } as const
+    // The engine switches IPv6 off in a namespace without a network.
+    sysctls: { 'net.ipv6.conf.all.disable_ipv6': '0', 'net.ipv6.conf.default.disable_ipv6': '0' },
+  }
 }
+
+/** How the hub of a client's private networks is made: IPv6 stays off, and nothing is forwarded, in its own namespace. */
+export function hubSpec(name: string, host: string, owner: string): ContainerSpec {
+  return {
+    ...IDLE,
+    name,
+    labels: { [LABEL.role]: 'hub', [LABEL.host]: host, [LABEL.owner]: owner },
+    hostname: 'hub',
+    sysctls: { 'net.ipv4.ip_forward': '0' },
+  }
+}
+
+/** A container that does nothing. */
+const IDLE = {
+  image: `${PAUSE_IMAGE.name}:${PAUSE_IMAGE.tag}`,
+  network: 'none',
+  user: '65534:65534',
+  readOnly: true,
+  capabilities: [],
+  memoryBytes: LEAST_MEMORY,
+  pids: 2,
+  stopGraceMs: 0,
+  keepOutput: false,
+} as const

@@ -23,6 +23,16 @@ export const settingsTable = {
     summary: 'Where key, certificate and journal offset live',
   },
   'docker.socket': { schema: path, default: '/var/run/docker.sock', summary: 'Socket of the Docker engine' },
+  'wiring.socket': {
+    schema: path.max(107, 'expected at most 107 characters, as unix(7) allows'),
+    default: '/run/unionize/wiring.sock',
+    summary: 'Socket of the wiring process (unionize wiring), which alone holds the network capabilities',
+  },
+  'wiring.directory': {
+    schema: path,
+    default: '/var/lib/unionize/wiring',
+    summary: 'Where the wiring process keeps what it needs to undo declared wirings',
+  },
   'network.bridge': {
     schema: linkName,
     default: 'br-instances',

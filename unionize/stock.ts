@@ -2,16 +2,21 @@ import { wording } from '../common/errors.ts'
 import type { Log } from '../common/log.ts'
 import type { Engine, ListedContainer } from './containers.ts'
 import { LABEL, type WireOrder } from './contract.ts'
+import { homesIn, homesOf } from './homes.ts'
 import type { Instances } from './instances.ts'
 import type { Names } from './names.ts'
+import type { Networks } from './networks/networks.ts'
+import { hasNetworks, ownerKey } from './networks/plan.ts'
 import { type Orders, readOrder } from './orders.ts'
 import { portOf, type SandboxPool } from './sandbox.ts'
-import type { Wiring } from './wiring/wiring.ts'
+import type { Source, Wiring } from './wiring/wiring.ts'
 
 /** One instance as the engine shows it. */
 interface Seen {
   readonly order: WireOrder
   readonly sandbox: ListedContainer
+  /** The sandboxes of single services. */
+  readonly others: readonly ListedContainer[]
   readonly services: readonly ListedContainer[]
 }
 
@@ -26,6 +31,7 @@ export async function takeStock(parts: {
   pool: SandboxPool
   orders: Orders
   names: Names
+  networks: Pick<Networks, 'keepOnly'>
   instances: Instances
   host: string
   log: Log
@@ -34,23 +40,27 @@ export async function takeStock(parts: {
   /** What is mended in the background is started through this. */
   background: (what: string, work: () => Promise<void>) => void
 }): Promise<void> {
-  const { engine, wiring, pool, orders, names, instances, host, log, background } = parts
+  const { engine, wiring, pool, orders, names, networks, instances, host, log, background } = parts
   const all = await engine.list({ [LABEL.host]: host })
   const links = new Set(await wiring.links())
   const { seen, incomplete } = sort(all, orders)
-  for (const { order, sandbox } of seen) {
+  for (const { order, sandbox, others } of seen) {
     if (orders.generation(order.instance) === 0) await orders.accept(order)
-    instances.remember(order, sandbox.id)
+    instances.remember(order, [sandbox.id, ...others.map(({ id }) => id)])
   }
   await wiring.replacePassages(
     seen.map(({ order }) => ({ owner: order.ownerAddress, instance: order.address })),
-    seen.filter(({ sandbox }) => sandbox.running).map((s) => ({ ...portOf(s.sandbox.id), address: s.order.address })),
+    seen.filter(({ sandbox }) => sandbox.running).map(sourceOf),
   )
-  await names.keepOnly(new Set(seen.map(({ order }) => order.instance)))
+  await Promise.all([names, networks].map((all) => all.keepOnly(new Set(seen.map(({ order }) => order.instance)))))
   for (const { order } of seen) await names.put(order.instance, order.name, order.address)
+  const hubs = new Set(all.filter((c) => c.labels[LABEL.role] === 'hub' && c.running).map((c) => c.labels[LABEL.owner]))
   const ill = seen.filter(
-    ({ sandbox, services, order }) =>
+    ({ sandbox, others, services, order }) =>
       !sandbox.running ||
+      others.some((other) => !other.running) ||
+      others.length < homesOf(order).length - 1 ||
+      (hasNetworks(order) && !hubs.has(ownerKey(order))) ||
       !links.has(portOf(sandbox.id).link) ||
       services.length < order.services.length ||
       services.some((service) => !service.running),
@@ -70,6 +80,12 @@ export async function takeStock(parts: {
   })
 }
 
+/** What the port of an instance may send, and who else may reach it. */
+function sourceOf({ order, sandbox }: Seen): Source {
+  const policy = order.wiring?.policy
+  return { ...portOf(sandbox.id), address: order.address, ...(policy ? { policy } : {}) }
+}
+
 /** Instances that are to exist and have a sandbox; and the names of those of which only leftovers exist. */
 function sort(all: readonly ListedContainer[], orders: Orders): { seen: Seen[]; incomplete: string[] } {
   const byId = new Map(all.map((c) => [c.id, c]))
@@ -77,10 +93,11 @@ function sort(all: readonly ListedContainer[], orders: Orders): { seen: Seen[]; 
   const seen: Seen[] = []
   const incomplete: string[] = []
   for (const [instance, parts] of Map.groupBy(services, (c) => c.labels[LABEL.instance] ?? '')) {
-    const home = parts.find((c) => c.namespaceOf && byId.has(c.namespaceOf))?.namespaceOf
-    const sandbox = home ? byId.get(home) : undefined
+    const homes = homesIn(parts.filter((c) => c.namespaceOf !== null && byId.has(c.namespaceOf)))
+    const sandbox = byId.get(homes.get('') ?? '')
+    const others = [...homes].flatMap(([home, id]) => (home === '' ? [] : (byId.get(id) ?? [])))
     const order = orders.isRetired(instance) ? null : (orders.current(instance) ?? newest(parts))
-    if (order && sandbox) seen.push({ order, sandbox, services: parts })
+    if (order && sandbox) seen.push({ order, sandbox, others, services: parts })
     else incomplete.push(instance)
   }
   return { seen, incomplete }

@@ -48,10 +48,16 @@ export async function watchEngine(options: {
   const died = (event: ContainerEvent) => {
     if (event.action !== 'die') return
     options.pool.died(event.id)
-    const instance =
-      event.labels[LABEL.role] === 'sandbox' ? instances.instanceIn(event.id) : event.labels[LABEL.instance]
-    if (!instance || !instances.isWanted(instance)) return
-    const part = event.labels[LABEL.service] ?? 'its sandbox'
+    for (const instance of instancesOf(event)) if (instances.isWanted(instance)) startAgain(instance, event)
+  }
+  const instancesOf = ({ id, labels }: ContainerEvent): readonly string[] => {
+    if (labels[LABEL.role] === 'hub') return instances.onNetworksOf(labels[LABEL.owner] ?? '')
+    const instance = labels[LABEL.role] === 'sandbox' ? instances.instanceIn(id) : labels[LABEL.instance]
+    return instance === undefined ? [] : [instance]
+  }
+  const startAgain = (instance: string, event: ContainerEvent) => {
+    const parts: Readonly<Record<string, string>> = { sandbox: 'its sandbox', hub: 'the hub of its networks' }
+    const part = event.labels[LABEL.service] ?? parts[event.labels[LABEL.role] ?? ''] ?? 'a part'
     const delay = restartDelay(instance)
     log.info('instance.part-died', 'a part of an instance died', { instance, part, restartInMs: delay })
     instances.reportPartial(instance, `${part} ended with exit code ${event.labels['exitCode'] ?? 'unknown'}`)

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { after, before, describe, it } from 'node:test'
 import { DhcpClient } from '../../lab/clients.ts'
 import { LAB_NETWORK } from '../../lab/namespaces.ts'
@@ -122,6 +124,43 @@ describe('the way of a lease, with real dnsmasq, dhcpcd and Docker', () => {
     assert.equal(again.address, instance(2).address)
     assert.notEqual(again.id, instance(2).id)
     assert.ok((await client(2).get('http://my.instance/')).body.includes(again.id))
+  })
+
+  it('wires what a template says: a service of its own on a private network, a port for everybody', async () => {
+    const file = site.path('etc', 'templates', 'sample.yaml')
+    const before = readFileSync(file, 'utf8')
+    const service = 'image: orchestrator/sample:latest, memory-mib: 128, pids: 64, networks: { back: {} }'
+    const stack = `summary: A stack
+entry-port: 80
+services: { web: { ${service} }, store: { ${service}, sandbox: own } }
+wiring: { networks: { back: {} }, policy: { public: [{ port: 80 }] } }
+`
+    writeFileSync(file, stack)
+    site.process('orchestrator').signal('SIGHUP')
+    const versions = async () => (await site.orctlJson<{ items: { summary: string }[] }>('get', 'templates')).items
+    await until('the template is read', async () => (await versions()).some(({ summary }) => summary === 'A stack'))
+    const device = await new DhcpClient(site.prefix, 4, { hostname: 'Gast-4' }).plug()
+    await device.request()
+    await device.lease()
+    const made = await reachableInstance(site, device.duid)
+    const pidOf = async (name: string) =>
+      String((await site.engine.docker.getContainer(`orc-${made.id}-${name}`).inspect()).State.Pid)
+    const inWeb = async (...command: string[]) =>
+      execFileSync('nsenter', ['-m', '-n', '-t', await pidOf('web'), ...command], { encoding: 'utf8' })
+    assert.match(await inWeb('getent', 'hosts', 'store'), /^fd\S+ +store store\.back\.internal\n$/)
+    const page = await inWeb('bash', '-c', 'exec 3<>/dev/tcp/store/80; echo -e "GET / HTTP/1.0\n" >&3; cat <&3')
+    assert.match(page, /200 OK/)
+    assert.equal(await client(0).agent.call('dial', { address: made.address, port: 80, timeoutMs: 1000 }), 'accepted')
+    assert.equal(await client(0).agent.call('dial', { address: made.address, port: 22, timeoutMs: 300 }), 'silent')
+    assert.equal((await site.engine.containers('org.orchestrator.role=hub')).length, 1)
+
+    await device.release()
+    await until('the instance is gone', async () => (await instancesOf(site)).every((i) => i.id !== made.id))
+    assert.deepEqual(await site.engine.containers(`org.orchestrator.instance=${made.id}`), [])
+    assert.deepEqual(await site.engine.containers('org.orchestrator.role=hub'), [])
+    await device.unplug()
+    writeFileSync(file, before)
+    site.process('orchestrator').signal('SIGHUP')
   })
 
   it('removes the instance when its lease expires without a word', { timeout: 240_000 }, async () => {

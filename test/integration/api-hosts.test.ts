@@ -193,7 +193,7 @@ onBothStores('the hosts join and connect', (open: OpenStore) => {
     assert.equal((await host.next('cancel')).id, second.id)
   })
 
-  test('observations and notices reach whoever listens', async () => {
+  test('observations, notices and counts reach whoever listens', async () => {
     const { store } = await open()
     await using api = await testApi({ store })
     await using host = await TestHost.connect(api, await joinHost(api, 'h1'))
@@ -202,9 +202,11 @@ onBothStores('the hosts join and connect', (open: OpenStore) => {
       observed: { instance: 'i-test1', generation: 1, state: 'partial', address: 'FD00:1:0::5', detail: 'web died' },
     })
     host.send({ type: 'notice', level: 'warning', code: 'lease-table-nearly-full', message: '90 %' })
-    await until('both came', () => api.observed.length === 1 && api.notices.length === 1)
+    host.send({ type: 'dropped', packets: { mac: 7, egress: 1 } })
+    await until('all came', () => api.dropped.length === 1)
     assert.equal(api.observed[0]?.address, 'fd00:1::5')
     assert.equal(api.notices[0]?.code, 'lease-table-nearly-full')
+    assert.deepEqual(api.dropped, [['h1', { mac: 7, egress: 1 }]])
   })
 
   test('the newer connection of a host wins, the older one is told so', async () => {
@@ -313,7 +315,7 @@ onBothStores('the hosts join and connect', (open: OpenStore) => {
     host.hello(99)
     const { code, reason } = await host.closed
     assert.equal(code, 4000)
-    assert.match(reason, /speaks protocol 1, unionize speaks 99/)
+    assert.match(reason, /speaks protocol 2, unionize speaks 99/)
     assert.equal((await store.host(h1))?.connected, false)
     await using again = await TestHost.open(api, credentials)
     again.hello(99)

@@ -8,7 +8,7 @@ import { until } from '../support/until.ts'
 
 const run = promisify(execFile)
 /** Most points that `systemd-analyze security` may give (10 is the worst): what was reached, so that it stays reached. */
-const EXPOSURE = { orchestrator: 1.3, unionize: 2.7, 'dnsmasq@': 3.0 }
+const EXPOSURE = { orchestrator: 1.3, unionize: 1.5, 'unionize-wiring': 3.3, 'dnsmasq@': 3.0 }
 /** Installed by a package or by hand, so not there in a source tree. */
 const NOT_INSTALLED = /Command \/usr\/(bin\/(orchestrator|unionize)|sbin\/dnsmasq) is not executable/
 
@@ -33,16 +33,21 @@ describe('systemd units', () => {
       [...readFileSync(`systemd/${unit}.service`, 'utf8').matchAll(new RegExp(`^${key}=(.*)$`, 'gm'))]
         .map((match) => match[1])
         .join(' ')
-    assert.match(setting('unionize', 'After'), /docker\.service.*orchestrator\.service/)
+    assert.match(setting('unionize', 'After'), /docker\.service.*unionize-wiring\.service.*orchestrator\.service/)
+    assert.match(setting('unionize', 'Wants'), /unionize-wiring\.service/)
     assert.equal(setting('unionize', 'Before'), '', 'leases are given whether or not instances can be made')
     assert.equal(
       setting('unionize', 'Requires'),
       '',
-      'a host goes on without engine or orchestrator on the same machine',
+      'a host goes on without engine, wiring process or orchestrator on the same machine',
     )
     for (const unit of Object.keys(EXPOSURE)) assert.equal(setting(unit, 'Restart'), 'always')
     assert.equal(setting('orchestrator', 'CapabilityBoundingSet'), '')
-    assert.equal(setting('unionize', 'CapabilityBoundingSet'), 'CAP_NET_ADMIN CAP_SYS_ADMIN CAP_SYS_PTRACE')
+    assert.equal(setting('unionize', 'CapabilityBoundingSet'), '', 'the wiring process alone has capabilities')
+    const capabilities = setting('unionize-wiring', 'CapabilityBoundingSet')
+    assert.equal(setting('unionize-wiring', 'AmbientCapabilities'), capabilities)
+    const least = 'CAP_NET_ADMIN CAP_SYS_ADMIN CAP_SYS_PTRACE'
+    assert.equal(capabilities, `${least} CAP_NET_RAW CAP_NET_BIND_SERVICE CAP_DAC_OVERRIDE`)
   })
 
   it('users and folders are made as the daemons need them', async () => {
@@ -93,6 +98,21 @@ describe('the service manager is told', () => {
     await until('two keep-alives', () => heard.filter((m) => m === 'WATCHDOG=1').length >= 2)
     const ended = new Promise((resolve) => daemon.once('exit', resolve))
     daemon.kill('SIGTERM')
+    assert.equal(await ended, 0)
+    await until('STOPPING=1', () => heard.includes('STOPPING=1'))
+  })
+
+  it('when the wiring process is ready, that it lives, and when it stops, though it became another program', async () => {
+    heard.length = 0
+    const flags = ['--wiring-socket', join(folder, 'wiring.sock'), '--wiring-directory', join(folder, 'wiring')]
+    const wiring = spawn(process.execPath, ['unionize/main.ts', 'wiring', ...flags], {
+      stdio: 'ignore',
+      env: { PATH: process.env['PATH'], NOTIFY_SOCKET: socket, WATCHDOG_USEC: '400000' },
+    })
+    await until('READY=1', () => heard.includes('READY=1'))
+    await until('two keep-alives', () => heard.filter((m) => m === 'WATCHDOG=1').length >= 2)
+    const ended = new Promise((resolve) => wiring.once('exit', resolve))
+    wiring.kill('SIGTERM')
     assert.equal(await ended, 0)
     await until('STOPPING=1', () => heard.includes('STOPPING=1'))
   })

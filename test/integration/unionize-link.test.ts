@@ -225,7 +225,8 @@ test('requests are carried out, refused with their code, cancelled, and answered
     },
   } as unknown as Instances
   let unready: unknown = null
-  const request = createRequests({ instances, unready: () => unready, log: silent })
+  const standing = { fault: () => unready, work: <T>(carryOut: () => Promise<T>) => carryOut() }
+  const request = createRequests({ instances, standing, log: silent })
   await scene.link({ request }).connected(never)
   const { hosts } = scene.api
   const wire = (n: number) => {

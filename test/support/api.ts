@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { Registry } from '@prometheus-io/client'
 import { type Clock, systemClock } from '../../common/clock.ts'
+import type { DropCounts } from '../../common/drop-reasons.ts'
 import type { Log } from '../../common/log.ts'
 import type { HostNotice } from '../../orchestrator/api/hosts/connection.ts'
 import { type HostsSocket, hostsSocket } from '../../orchestrator/api/hosts/socket.ts'
@@ -30,6 +31,7 @@ export interface TestApi extends AsyncDisposable {
   readonly news: string[]
   readonly observed: Observed[]
   readonly notices: HostNotice[]
+  readonly dropped: [host: string, packets: DropCounts][]
 }
 
 export interface TestApiOptions {
@@ -55,6 +57,7 @@ export async function testApi(options: TestApiOptions): Promise<TestApi> {
   const news: string[] = []
   const observed: Observed[] = []
   const notices: HostNotice[] = []
+  const dropped: [host: string, packets: DropCounts][] = []
   const hosts = hostsSocket({
     store,
     intake,
@@ -68,6 +71,7 @@ export async function testApi(options: TestApiOptions): Promise<TestApi> {
       disconnected: (host) => void news.push(`${host} disconnected`),
       observed: (_host, what) => void observed.push(what),
       notice: (_host, notice) => void notices.push(notice),
+      dropped: (host, packets) => void dropped.push([host, packets]),
     },
   })
   const api = await startApi({
@@ -96,6 +100,7 @@ export async function testApi(options: TestApiOptions): Promise<TestApi> {
     news,
     observed,
     notices,
+    dropped,
     async [Symbol.asyncDispose]() {
       await api.stop()
       rmSync(directory, { recursive: true, force: true })

@@ -1,10 +1,14 @@
 /** What unionize does with containers, in a process of its own. Arguments: engine socket, state folder, host name, pool size. */
 import { join } from 'node:path'
+import { parseIpv6, parsePrefix } from '../../common/ipv6.ts'
+import type { WiringSpec } from '../../common/wiring-spec.ts'
 import { createAssembly } from '../../unionize/assembly.ts'
 import { dockerEngine } from '../../unionize/containers.ts'
 import type { WireObserved, WireOrder } from '../../unionize/contract.ts'
 import { createInstances } from '../../unionize/instances.ts'
 import { hostsDirectory } from '../../unionize/names.ts'
+import { hostFiles } from '../../unionize/networks/host-files.ts'
+import { createNetworks } from '../../unionize/networks/networks.ts'
 import { createOrders } from '../../unionize/orders.ts'
 import { createOrphanCollector } from '../../unionize/orphans.ts'
 import { ensurePauseImage } from '../../unionize/pause.ts'
@@ -12,6 +16,8 @@ import { createSandboxPool } from '../../unionize/sandbox.ts'
 import { createSlots } from '../../unionize/slots.ts'
 import { backgroundOf, takeStock } from '../../unionize/stock.ts'
 import { watchEngine } from '../../unionize/watch.ts'
+import { WiringError } from '../../unionize/wiring/errors.ts'
+import type { Interfaces } from '../../unionize/wiring/interfaces/interfaces.ts'
 import { startWiring } from '../../unionize/wiring/wiring.ts'
 import { silent as log } from './fixtures.ts'
 import { NETWORK } from './wiring-lab.ts'
@@ -23,16 +29,37 @@ const told: WireObserved[] = []
 const notices: string[] = []
 const engine = dockerEngine(socket)
 const wiring = startWiring({ log: () => {} })
+/** What the engine of extra interfaces was told, and whether it is to refuse. */
+const wired = new Map<string, WiringSpec>()
+let refusal: string | null = null
+const interfaces: Pick<Interfaces, 'wire' | 'unwire'> = {
+  async wire({ key }, spec) {
+    if (refusal !== null) throw new WiringError('device-missing', refusal)
+    wired.set(key, spec)
+    return []
+  },
+  async unwire(key) {
+    wired.delete(key)
+    return []
+  },
+}
 const slots = createSlots(4)
 const names = hostsDirectory({ directory: join(state, 'hosts.d'), domain: 'instance' })
 const orders = createOrders({ directory: join(state, 'generations'), now })
 const pool = createSandboxPool({ engine, wiring, slots, log, host, gateway: NETWORK.gateway, size: Number(size) })
-const assembly = createAssembly({ engine, wiring, pool, slots, names, orders, host, log, now })
+const networks = createNetworks({
+  ...{ engine, wiring, host },
+  files: hostFiles({ directory: join(state, 'hosts') }),
+  around: { instances: parsePrefix('fd00:1::/64'), myAddress: parseIpv6(NETWORK.myAddress) },
+})
+const assembly = createAssembly({
+  ...{ engine, wiring, interfaces, networks, pool, slots, names, orders, host, log, now },
+})
 const instances = createInstances({ engine, assembly, orders, host, log, now, tell: (o) => told.push(o) })
 const background = backgroundOf(log)
 const { holds } = assembly
 const collector = createOrphanCollector({
-  ...{ engine, wiring, pool, orders, instances, host, graceMs: 0, holds, log, now },
+  ...{ engine, wiring, interfaces, pool, orders, instances, host, graceMs: 0, holds, log, now },
 })
 const stopping = new AbortController()
 const never = new AbortController().signal
@@ -45,7 +72,7 @@ const watching = watchEngine({
   async returned() {
     await wiring.prepare(NETWORK)
     await ensurePauseImage(engine)
-    await takeStock({ engine, wiring, pool, orders, names, instances, host, log, holds, background })
+    await takeStock({ engine, wiring, pool, orders, names, networks, instances, host, log, holds, background })
     ready = true
   },
   away: () => {
@@ -63,6 +90,10 @@ answer({
   remove: (instance: string, generation: number) => instances.remove(instance, generation, never),
   list: () => instances.list(never),
   collect: () => collector.collect(),
+  wired: () => [...wired],
+  refuseInterfaces: (why: string | null) => {
+    refusal = why
+  },
   told: () => told.splice(0),
   notices: () => notices.splice(0),
   async stop() {

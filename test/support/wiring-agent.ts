@@ -46,8 +46,9 @@ answer({
   listen: serve,
   flowOpen,
   flowEcho,
-  flowClose: () => flow?.destroy(),
+  flowClose: () => flow?.resetAndDestroy(),
   sendFrame,
+  flood,
   captureStart,
   captureTaken,
   fds: async () => (await import('node:fs')).readdirSync('/proc/self/fd').length,
@@ -79,7 +80,9 @@ function udp(address: string, at: number, timeoutMs: number, fromPort = 0): Prom
     const peer = createSocket('udp6')
     peer.on('message', (data) => done('answered', data.toString()))
     peer.on('error', () => done('refused'))
-    peer.bind(fromPort, () => peer.connect(at, address, () => peer.send('hello')))
+    // Its typings do not know that it is given what went wrong, such as that no route leads there.
+    const connected = (error?: Error) => (error ? done('refused') : peer.send('hello'))
+    peer.bind(fromPort, () => peer.connect(at, address, connected as () => void))
     return () => peer.close()
   })
 }
@@ -159,6 +162,17 @@ function sendFrame(link: string, frame: string): void {
   const sent = sendto(fd, bytes, bytes.length, 0, target, target.length)
   close(fd)
   if (sent !== bytes.length) throw new Error(`sent ${sent} of ${bytes.length}`)
+}
+
+/** Sends the same frame many times, as fast as it can. */
+function flood(link: string, frame: string, times: number): void {
+  const bytes = Buffer.from(frame, 'hex')
+  const fd = socket(AF_PACKET, SOCK_RAW, ETH_P_ALL_BE)
+  const target = packetAddress(link)
+  for (let sent = 0; sent < times; ) {
+    if (sendto(fd, bytes, bytes.length, 0, target, target.length) === bytes.length) sent++
+  }
+  close(fd)
 }
 
 function captureStart(link: string): void {

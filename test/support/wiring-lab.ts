@@ -3,6 +3,8 @@ import { chmodSync, mkdtempSync, readdirSync, readlinkSync, rmdirSync } from 'no
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import type { DropCounts } from '../../common/drop-reasons.ts'
+import type { HubRest, HubShare } from '../../unionize/wiring/private/share.ts'
 import type { HostNetwork, Passage, Placement, SandboxLink, Source } from '../../unionize/wiring/wiring.ts'
 import { until } from './until.ts'
 import type { Outcome } from './wiring-agent.ts'
@@ -46,8 +48,10 @@ export class WiringProcess extends Remote {
   open = (passage: Passage) => this.ask<void>('open', passage)
   close = (passage: Passage) => this.ask<void>('close', passage)
   detach = (link: string) => this.ask<void>('detach', link)
+  connect = (share: HubShare) => this.ask<HubRest>('connect', share)
   links = () => this.ask<string[]>('links')
   guard = () => this.ask<void>('guard')
+  counters = () => this.ask<DropCounts>('counters')
   replacePassages = (passages: readonly Passage[], sources: readonly Source[]) =>
     this.ask<void>('replacePassages', passages, sources)
   teardown = () => this.ask<void>('teardown')

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Command, CommanderError } from 'commander'
+import { aligned, plain } from '../../common/table.ts'
 import { Refused, ServerUnreachable } from '../../orchestrator/api/client.ts'
 import { eventMessages } from '../../orchestrator/api/event-messages.ts'
 import type { InstanceDetailShape, InstanceShape } from '../../orchestrator/api/wire.ts'
@@ -10,7 +11,6 @@ import { exitCodeOf, NoToken, NotFound, Usage } from '../../orchestrator/cli/exi
 import { appended, shown } from '../../orchestrator/cli/output.ts'
 import { instancesResource, resourceOf } from '../../orchestrator/cli/resources.ts'
 import { withSession } from '../../orchestrator/cli/session.ts'
-import { aligned, plain } from '../../orchestrator/cli/table.ts'
 
 const now = Date.parse('2026-01-01T00:10:00Z')
 

@@ -167,3 +167,38 @@ describe('joining', () => {
     assert.equal(new Set(Object.values(LABEL)).size, Object.keys(LABEL).length)
   })
 })
+
+describe('the wiring of an order', () => {
+  const [web] = order(1).services
+  const db = { ...web, name: 'db', sandbox: 'own', networks: { back: {} } }
+  const wiring = { interfaces: [{ link: { kind: 'dummy' } }], networks: { back: {} }, policy: { egress: 'internet' } }
+  const wired = { ...order(1), services: [web, db], wiring }
+
+  it('arrives with its defaults spelt out, and is the same when it is sent on', () => {
+    const parsed = orderShape.parse(wired)
+    assert.deepEqual(parsed.services[1]?.networks, { back: { aliases: [] } })
+    assert.equal(parsed.wiring?.interfaces[0]?.name, 'eth1')
+    assert.deepEqual(parsed.wiring?.policy, { public: [], egress: 'internet', limits: {} })
+    assert.deepEqual(orderShape.parse(JSON.parse(JSON.stringify(parsed))), parsed)
+    assert.ok(toHost.safeParse({ type: 'ensure', id: 'r1', order: wired }).success)
+  })
+
+  it('may be absent, as in what former versions wrote on containers', () => {
+    assert.deepEqual(Object.keys(orderShape.parse(order(1))).includes('wiring'), false)
+  })
+
+  it('is refused by field when its parts do not go together, or when it holds what nobody knows', () => {
+    const message = (change: object) => orderShape.safeParse({ ...wired, ...change }).error?.issues[0]
+    const paths: Record<string, object> = {
+      'services.0.sandbox': { services: [{ ...web, sandbox: 'own' }] },
+      'services.1.networks.front': { services: [web, { ...db, networks: { front: {} } }] },
+      'services.1.networks.back': { wiring: { ...wiring, networks: {} } },
+      'wiring.networks.back.prefix': { wiring: { ...wiring, networks: { back: { prefix: '2001:db8::/64' } } } },
+      'wiring.interfaces': { wiring: { ...wiring, interfaces: [{ name: 'eth0', link: { kind: 'dummy' } }] } },
+      'wiring.interfaces.0.link.kind': { wiring: { ...wiring, interfaces: [{ link: { kind: 'wormhole' } }] } },
+      'wiring.policy.egress': { wiring: { ...wiring, policy: { egress: 'everywhere' } } },
+      wiring: { wiring: { ...wiring, colour: 'red' } },
+    }
+    for (const [path, change] of Object.entries(paths)) assert.equal(message(change)?.path.join('.'), path)
+  })
+})

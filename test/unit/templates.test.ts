@@ -114,6 +114,56 @@ describe('templates', () => {
     assert.throws(() => readTemplates(directory), /Big_Name\.yaml: a template file is named/)
   })
 
+  it('carry their wiring to the order word for word, whatever the lease says', () => {
+    const template = one(`summary: x
+services:
+  web: { image: a, networks: { back: { aliases: [front] } } }
+  db: { image: b, sandbox: own, networks: { back: {} } }
+wiring:
+  interfaces: [{ name: lan, link: { kind: macvlan, parent: eno1 }, addressing: dhcp }]
+  policy: { public: [{ port: 443 }], egress: [2001:db8::/32] }
+  networks: { back: {} }
+`)
+    fc.assert(
+      fc.property(fc.string(), fc.string(), (hostname, mac) => {
+        const lease = { facts: { hostname, mac, tags: [hostname], domain: mac } } as never
+        const order = orderFor(instance(1, { name: 'box' }), template, lease)
+        assert.deepEqual(order.wiring, template.wiring)
+        assert.deepEqual(
+          order.services.map((s) => [s.sandbox, s.networks]),
+          [
+            [undefined, { back: { aliases: ['front'] } }],
+            ['own', { back: { aliases: [] } }],
+          ],
+        )
+        assert.ok(orderShape.safeParse(order).success)
+      }),
+      { numRuns: 20 },
+    )
+  })
+
+  it('are refused, naming file and field, when their wiring cannot be', () => {
+    const wired = (wiring: string, service = '') =>
+      `summary: x\nservices: { web: { image: a ${service} } }\nwiring: ${wiring}`
+    refused(wired('{ interfaces: [{ link: { kind: bridge } }] }'), /wiring\.interfaces\.0\.link\.bridge/)
+    refused(
+      wired('{ interfaces: [{ name: net-x, link: { kind: dummy } }] }'),
+      /wiring\.interfaces: expected names other than/,
+    )
+    refused(wired('{ interfaces: [{ link: { kind: dummy } }, { link: { kind: dummy } }] }'), /each name once/)
+    refused(wired('{ policy: { public: [{ port: 0 }] } }'), /wiring\.policy\.public\.0\.port/)
+    refused(
+      wired('{ networks: { back: { prefix: fd00::1 } } }'),
+      /wiring\.networks\.back\.prefix: expected an IPv6 prefix/,
+    )
+    refused(
+      wired('{ networks: {} }', ', networks: { back: {} }'),
+      /services\.web\.networks\.back: there is no such network/,
+    )
+    refused(wired('{}', ', sandbox: own'), /services\.web\.sandbox: the first service/)
+    refused(wired('{ colour: red }'), /wiring: .*colour/)
+  })
+
   it('are chosen by name, with a suggestion when it is misspelt', () => {
     const sample = one(WEB)
     assert.equal(chooseTemplate([sample], 'sample'), sample)

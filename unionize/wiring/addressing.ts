@@ -1,20 +1,10 @@
 import { WiringError } from './errors.ts'
 import { addressBytes } from './input.ts'
-import {
-  type Address,
-  addAddress,
-  addressOf,
-  deleteAddress,
-  deleteDefaultRoute,
-  deleteNeighbour,
-  endsHere,
-  getAddresses,
-  getRoute,
-  setDefaultRoute,
-  setNeighbour,
-} from './kernel/addresses.ts'
+import { type Address, addAddress, addressOf, deleteAddress, getAddresses } from './kernel/addresses.ts'
 import type { Namespaces, Sandbox } from './kernel/namespaces.ts'
+import { deleteNeighbour, setNeighbour } from './kernel/neighbours.ts'
 import type { RouteSocket } from './kernel/route-socket.ts'
+import { deleteDefaultRoute, endsHere, getRoute, setDefaultRoute } from './kernel/routes.ts'
 import { waitUntil } from './waiting.ts'
 import { find, INSIDE, type Wires } from './wires.ts'
 import type { HostNetwork, Placement } from './wiring.ts'
@@ -35,9 +25,8 @@ export class Addressing {
   place(placement: Placement, network: HostNetwork): void {
     const address = addressBytes(placement.address)
     const gateway = addressBytes(network.gateway)
-    const bridge = this.#wires.bridge(network.bridge)
     this.#namespaces.visit(placement.pid, (inside) => {
-      const ends = this.#wires.ends(placement.link, inside)
+      const { bridge, ends } = this.#wires.bridgeAndEnds(network.bridge, placement.link, inside)
       if (ends === null || ends.inner.mac !== placement.mac) {
         throw new WiringError(
           'link-gone',
@@ -123,8 +112,8 @@ export class Addressing {
  * (addrconf_dad_work in net/ipv6/addrconf.c), and a first packet that comes sooner is lost without a word.
  * @throws WiringError `link-not-up`
  */
-function awaitAddress(inside: Sandbox, placement: Placement): void {
-  const { address, link } = placement
+export function awaitAddress(inside: Sandbox, where: { readonly link: string; readonly address: string }): void {
+  const { address, link } = where
   const taken = waitUntil(() => {
     const request = { purpose: `look whether ${link} takes packets`, bytes: getRoute(addressBytes(address)) }
     const [answer] = inside.route.ask({ ...request, fine: ['ENETUNREACH', 'EHOSTUNREACH'] })

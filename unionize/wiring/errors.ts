@@ -12,9 +12,23 @@ import { OrchestratorError } from '../../common/errors.ts'
  * - `bridge-full`: the bridge has its 1,023 ports.
  * - `library-missing`: libnftables is not installed.
  * - `kernel-refused`, `firewall-refused`: the kernel said no; its own words are in the message.
+ * - `not-supported`: this kernel was built without what is needed; the message names the option and the module.
+ * - `answer-unreadable`: the kernel's answer is not in the form that we know.
+ * - `target-missing`: there is no such container, process or namespace, or the container does not run.
+ * - `not-wired`: nothing of that name or key is wired.
+ * - `namespace-gone`: the file of a network namespace is no more.
+ * - `ovs-unreachable`: Open vSwitch is not there, or does not carry out changes (retryable).
+ * - `ovs-refused`: Open vSwitch said no; its own words are in the message.
  * - `not-permitted`: a capability is missing.
  * - `not-prepared`: a call came before `prepare`.
- * - `worker-died`: the worker that was doing this ended; a new one is there (retryable).
+ * - `worker-died`: the worker, or the wiring process, that was doing this ended; a new one takes its place (retryable).
+ * - `wiring-away`: the wiring process cannot be reached; the message says why (retryable).
+ * - `already-running`: another wiring process answers on the socket.
+ * - `protocol-mismatch`: the wiring process is of another version; it or its client has to be restarted (retryable).
+ * - `bad-message`, `message-too-long`: what came over the socket is not a message of ours.
+ * - `dhcp-client-missing`: dhcpcd is not installed.
+ * - `dhcp-client-failed`: dhcpcd did not start; its own words are in the message (retryable).
+ * - `repair-undone`: something else undid what was just made (retryable).
  * - `wiring-stopped`: the call came after `stop`.
  * - `wiring-fault`: a defect of the wiring itself.
  */

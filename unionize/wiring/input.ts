@@ -1,6 +1,8 @@
 import { isIPv6, SocketAddress } from 'node:net'
 import { InvalidInput } from '../../common/errors.ts'
 import { parseIpv6 } from '../../common/ipv6.ts'
+import type { Policy } from '../../common/wiring-policy.ts'
+import { parsePolicy } from './policy-input.ts'
 import type { HostNetwork, Passage, Placement, SandboxLink, Source } from './wiring.ts'
 
 /** Every host-side link of ours bears this prefix; the firewall knows them by it. */
@@ -21,7 +23,8 @@ const UNROUTABLE = /^(::1?$|fe[89a-f][0-9a-f]:|ff[0-9a-f]{2}:)/
 
 /** @throws InvalidInput naming the field */
 export function parseNetwork(network: HostNetwork): HostNetwork {
-  if (!INTERFACE_NAME.test(network.bridge)) throw refused('bridge', 'an interface name', network.bridge)
+  parseFields(network, 'network')
+  if (!isText(network.bridge, INTERFACE_NAME)) throw refused('bridge', 'an interface name', network.bridge)
   if (!Number.isInteger(network.prefixLength) || network.prefixLength < 1 || network.prefixLength > 128) {
     throw refused('prefixLength', 'a number from 1 to 128', network.prefixLength)
   }
@@ -35,20 +38,24 @@ export function parseNetwork(network: HostNetwork): HostNetwork {
 
 /** @throws InvalidInput naming the field */
 export function parseSandbox(sandbox: SandboxLink): SandboxLink {
+  parseFields(sandbox, 'sandbox')
   return { pid: parsePid(sandbox.pid), link: parseLink(sandbox.link), mac: parseMac(sandbox.mac) }
 }
 
 /** @throws InvalidInput naming the field */
 export function parsePlacement(placement: Placement): Placement {
+  parseFields(placement, 'placement')
   return {
     ...parseSandbox(placement),
     address: parseAddress(placement.address, 'address'),
+    ...parsePolicyOf(placement),
     owner: placement.owner === null ? null : parseAddress(placement.owner, 'owner'),
   }
 }
 
 /** @throws InvalidInput naming the field */
 export function parsePassage(passage: Passage): Passage {
+  parseFields(passage, 'passage')
   return {
     owner: parseAddress(passage.owner, 'owner'),
     instance: parseAddress(passage.instance, 'instance'),
@@ -57,16 +64,18 @@ export function parsePassage(passage: Passage): Passage {
 
 /** @throws InvalidInput naming the field */
 export function parseSource(source: Source): Source {
+  parseFields(source, 'source')
   return {
     link: parseLink(source.link),
     mac: parseMac(source.mac),
     address: parseAddress(source.address, 'address'),
+    ...parsePolicyOf(source),
   }
 }
 
 /** @throws InvalidInput naming the field */
 export function parseLink(link: string): string {
-  if (!LINK_NAME.test(link)) throw refused('link', `${LINK_PREFIX} and 1 to 12 letters, digits, - or _`, link)
+  if (!isText(link, LINK_NAME)) throw refused('link', `${LINK_PREFIX} and 1 to 12 letters, digits, - or _`, link)
   return link
 }
 
@@ -95,23 +104,48 @@ export function addressBytes(address: string): Buffer {
   return bytes
 }
 
-function parsePid(pid: number): number {
+/** @throws InvalidInput naming the field */
+function parsePolicyOf({ policy }: { readonly policy?: Policy | undefined }): { policy?: Policy } {
+  return policy === undefined ? {} : { policy: parsePolicy(policy) }
+}
+
+/** @throws InvalidInput naming the field */
+export function parsePid(pid: number): number {
   if (!Number.isInteger(pid) || pid < 1 || pid > 0x7fffffff) throw refused('pid', 'the id of a process', pid)
   return pid
 }
 
-function parseMac(mac: string): string {
-  const lower = mac.toLowerCase()
-  if (!MAC.test(lower) || lower === '00:00:00:00:00:00') throw refused('mac', 'a unicast MAC address', mac)
+/** @throws InvalidInput naming the field */
+export function parseMac(mac: string): string {
+  const lower = String(mac).toLowerCase()
+  if (!isText(mac) || !MAC.test(lower) || lower === '00:00:00:00:00:00')
+    throw refused('mac', 'a unicast MAC address', mac)
   return lower
 }
 
-function parseAddress(text: string, field: string): string {
+/** @throws InvalidInput naming the field */
+export function parseAddress(text: string, field: string): string {
+  if (!isText(text)) throw refused(field, 'an IPv6 address', text)
   const address = canonical(text, field)
   if (UNROUTABLE.test(address)) throw refused(field, 'an address that can be routed to', text)
   return address
 }
 
+/** Each of a list from another process. @throws InvalidInput naming the field */
+export function parseEach<T>(list: readonly T[], parse: (item: T) => T, field: string): T[] {
+  if (!Array.isArray(list)) throw refused(field, 'a list', list)
+  return list.map((item) => parse(item))
+}
+
+/** What comes from another process may be anything at all, whatever its type says here. */
+function parseFields(value: unknown, field: string): void {
+  if (typeof value !== 'object' || value === null) throw refused(field, 'an object', value)
+}
+
+function isText(value: unknown, pattern?: RegExp): boolean {
+  return typeof value === 'string' && (pattern?.test(value) ?? true)
+}
+
 function refused(field: string, expected: string, value: unknown): InvalidInput {
-  return new InvalidInput(field, `expected ${expected}, got ${JSON.stringify(value)}`)
+  return new InvalidInput(field, `expected ${expected}, got ${(JSON.stringify(value) ?? 'nothing').slice(0, 200)}`)
 }

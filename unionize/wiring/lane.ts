@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import { received, WiringError } from './errors.ts'
-import type { Answers, Call, Calls, FromWorker, ToWorker, Verb } from './protocol.ts'
+import type { Answers, Call, Caller, Calls, FromWorker, ToWorker, Verb } from './protocol.ts'
 import type { WiringLog } from './wiring.ts'
 
 /** A worker that died sooner than this is not replaced before someone calls, so that a broken one does not spin. */
@@ -20,8 +20,7 @@ interface Pending {
  * A worker, started by the first call, and the calls it was given, carried out in order. When the worker dies, the calls under way are rejected with
  * `worker-died` (retryable) and a new one takes its place.
  */
-export class Lane {
-  /** What a new worker is told before any other call. */
+export class Lane implements Caller {
   greeting: Call | null = null
   readonly #name: string
   readonly #log: WiringLog

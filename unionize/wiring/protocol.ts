@@ -1,7 +1,9 @@
+import type { DropCounts } from '../../common/drop-reasons.ts'
 import type { SentError } from './errors.ts'
+import type { HubRest, HubShare } from './private/share.ts'
 import type { HostNetwork, Passage, Placement, SandboxLink, Source } from './wiring.ts'
 
-/** What a worker can be asked to do, and with what. */
+/** What the kernel can be asked to do, and with what. */
 export interface Calls {
   readonly prepare: HostNetwork
   readonly attach: SandboxLink
@@ -12,18 +14,37 @@ export interface Calls {
   readonly forget: { readonly link: string }
   readonly links: object
   readonly guard: object
+  readonly counters: object
   readonly replace: { readonly passages: readonly Passage[]; readonly sources: readonly Source[] }
   readonly removeRules: object
   readonly detach: { readonly links: readonly string[] }
+  readonly connect: HubShare
 }
 
 /** What it answers. */
-export type Answers = { readonly [V in Verb]: V extends 'links' ? readonly string[] : undefined }
+export type Answers = {
+  readonly [V in Verb]: V extends 'links'
+    ? readonly string[]
+    : V extends 'connect'
+      ? HubRest
+      : V extends 'counters'
+        ? DropCounts
+        : undefined
+}
 
 export type Verb = keyof Calls
 
 /** One call on its way to a worker. */
 export type Call = { readonly [V in Verb]: { readonly verb: V; readonly args: Calls[V] } }[Verb]
+
+/** Who carries out calls, in order. */
+export interface Caller {
+  /** What a worker that takes the place of a dead one is told before any other call. */
+  greeting: Call | null
+  call<V extends Verb>(verb: V, args: Calls[V]): Promise<Answers[V]>
+  /** Resolves when the calls under way are done. */
+  stop(): Promise<void>
+}
 
 export type ToWorker = (Call & { readonly id: number }) | 'stop'
 

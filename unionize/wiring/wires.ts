@@ -1,6 +1,6 @@
 import { WiringError } from './errors.ts'
 import { addressBytes, LINK_PREFIX } from './input.ts'
-import { addressOf, getAddresses, staticPortEntry } from './kernel/addresses.ts'
+import { addressOf, getAddresses } from './kernel/addresses.ts'
 import {
   createPair,
   deleteGroup,
@@ -17,6 +17,7 @@ import {
   setUp,
 } from './kernel/links.ts'
 import type { Namespaces, Sandbox } from './kernel/namespaces.ts'
+import { staticPortEntry } from './kernel/neighbours.ts'
 import { KernelRefusal, type RouteSocket } from './kernel/route-socket.ts'
 import { waitUntil } from './waiting.ts'
 import type { HostNetwork, SandboxLink } from './wiring.ts'
@@ -26,6 +27,13 @@ export const INSIDE = 'eth0'
 
 /** Links on their way out are put into this group of the host ("unio"), which is then removed as one. */
 const DOOMED_GROUP = 0x756e696f
+
+/** The two ends of one link. */
+export interface Ends {
+  readonly outer: Link
+  readonly inner: Link
+}
+
 /** The links between the host's bridge and its sandboxes. */
 export class Wires {
   readonly #host: RouteSocket
@@ -61,7 +69,16 @@ export class Wires {
 
   /** The bridge, which must be there and up. @throws WiringError `bridge-missing` */
   bridge(name: string): Link {
-    const link = find(this.#host, name)
+    return this.#ready(name, find(this.#host, name))
+  }
+
+  /** The bridge as {@link bridge} has it, and the two ends of a link as {@link ends} has them. @throws WiringError `bridge-missing` */
+  bridgeAndEnds(name: string, link: string, inside: Sandbox): { bridge: Link; ends: Ends | null } {
+    const [bridge = null, outer = null] = findAll(this.#host, [name, link])
+    return { bridge: this.#ready(name, bridge), ends: endsOf(outer, inside) }
+  }
+
+  #ready(name: string, link: Link | null): Link {
     if (link?.kind === 'bridge' && link.up) return link
     const state = link === null ? 'does not exist' : link.kind === 'bridge' ? 'is down' : 'is not a bridge'
     const remedy =
@@ -74,18 +91,16 @@ export class Wires {
   attach(sandbox: SandboxLink, network: HostNetwork): void {
     const bridge = this.bridge(network.bridge)
     this.#namespaces.visit(sandbox.pid, (inside) => {
-      this.#ensurePair(sandbox, bridge, inside)
-      const [, , found] = this.#host.ask(
-        { purpose: `make ${sandbox.link} a port of ours`, bytes: setPort(sandbox.link) },
-        { purpose: `set ${sandbox.link} up`, bytes: setUp(sandbox.link) },
-        { purpose: `read ${sandbox.link}`, bytes: getLink(sandbox.link) },
+      const port = this.#ensurePair(sandbox, bridge, inside)
+      this.#host.ask(
+        { purpose: `keep ${sandbox.link} without a link-local address`, bytes: setNoLinkLocal(port) },
+        { purpose: `make ${sandbox.link} a port of ours`, bytes: setPort(port) },
+        { purpose: `set ${sandbox.link} up`, bytes: setUp(port) },
+        {
+          purpose: `tell ${network.bridge} what is behind ${sandbox.link}`,
+          bytes: staticPortEntry(port, sandbox.mac),
+        },
       )
-      const port = found?.messages[0]
-      if (port === undefined) throw new WiringError('wiring-fault', `the kernel did not describe ${sandbox.link}`)
-      this.#host.ask({
-        purpose: `tell ${network.bridge} what is behind ${sandbox.link}`,
-        bytes: staticPortEntry(linkOf(port).index, sandbox.mac),
-      })
       inside.route.ask(
         { purpose: `keep ${INSIDE} without a link-local address`, bytes: setNoLinkLocal(INSIDE) },
         { purpose: `set ${INSIDE} of process ${sandbox.pid} up`, bytes: setUp(INSIDE) },
@@ -123,15 +138,14 @@ export class Wires {
   }
 
   /** The two ends of a link, if they are there and belong together. */
-  ends(link: string, inside: Sandbox): { outer: Link; inner: Link } | null {
-    const outer = find(this.#host, link)
-    const inner = outer === null ? null : find(inside.route, INSIDE)
-    if (outer === null || inner === null) return null
-    return outer.peer === inner.index && inner.peer === outer.index ? { outer, inner } : null
+  ends(link: string, inside: Sandbox): Ends | null {
+    return endsOf(find(this.#host, link), inside)
   }
 
-  #ensurePair(sandbox: SandboxLink, bridge: Link, inside: Sandbox): void {
-    if (this.#create(sandbox, bridge, inside)) return
+  /** @returns the index of the host's end */
+  #ensurePair(sandbox: SandboxLink, bridge: Link, inside: Sandbox): number {
+    const made = this.#create(sandbox, bridge, inside)
+    if (made !== null) return made
     const outer = find(this.#host, sandbox.link)
     if (outer !== null && outer.kind !== 'veth') {
       throw new WiringError('interface-in-use', `${sandbox.link} exists on the host and is not a link to a sandbox`)
@@ -140,17 +154,18 @@ export class Wires {
     if (ends !== null && ends.inner.mac === sandbox.mac) {
       const purpose = `make ${sandbox.link} a port of the bridge`
       if (ends.outer.master !== bridge.index) this.#host.ask({ purpose, bytes: setMaster(sandbox.link, bridge.index) })
-      return
+      return ends.outer.index
     }
     this.detach([sandbox.link])
-    if (this.#create(sandbox, bridge, inside)) return
+    const remade = this.#create(sandbox, bridge, inside)
+    if (remade !== null) return remade
     throw new WiringError('interface-in-use', `process ${sandbox.pid} already has an ${INSIDE} that is not ours`)
   }
 
-  /** Whether the pair was made: not if there is one of either name. */
-  #create(sandbox: SandboxLink, bridge: Link, inside: Sandbox): boolean {
+  /** @returns the index of the host's end; null: nothing was made, since there is a link of either name */
+  #create(sandbox: SandboxLink, bridge: Link, inside: Sandbox): number | null {
     try {
-      this.#host.ask(
+      const [, found] = this.#host.ask(
         {
           purpose: `make ${sandbox.link} and ${INSIDE} of process ${sandbox.pid}`,
           bytes: createPair({
@@ -162,15 +177,13 @@ export class Wires {
             namespace: inside.namespace,
           }),
         },
-        {
-          purpose: `keep ${sandbox.link} without a link-local address`,
-          bytes: setNoLinkLocal(sandbox.link),
-          fine: ['ENODEV'],
-        },
+        { purpose: `read ${sandbox.link}`, bytes: getLink(sandbox.link) },
       )
-      return true
+      const reply = found?.messages[0]
+      if (reply === undefined) throw new WiringError('wiring-fault', `the kernel did not describe ${sandbox.link}`)
+      return linkOf(reply).index
     } catch (thrown) {
-      if (thrown instanceof KernelRefusal && thrown.errno === 'EEXIST') return false
+      if (thrown instanceof KernelRefusal && thrown.errno === 'EEXIST') return null
       throw thrown
     }
   }
@@ -179,9 +192,10 @@ export class Wires {
   #settle(sandbox: SandboxLink, network: HostNetwork, inside: Sandbox): void {
     let slow = ''
     const passing = waitUntil(() => {
-      if (!find(this.#host, sandbox.link)?.passing) slow = sandbox.link
+      const [port, bridge] = findAll(this.#host, [sandbox.link, network.bridge])
+      if (!port?.passing) slow = sandbox.link
+      else if (!bridge?.running) slow = network.bridge
       else if (!find(inside.route, INSIDE)?.passing) slow = INSIDE
-      else if (!find(this.#host, network.bridge)?.running) slow = network.bridge
       else return true
       return false
     })
@@ -191,7 +205,17 @@ export class Wires {
 
 /** The interface of this name, or null. */
 export function find(route: RouteSocket, name: string): Link | null {
-  const [answer] = route.ask({ purpose: `read ${name}`, bytes: getLink(name), fine: ['ENODEV'] })
-  const reply = answer?.messages[0]
-  return reply === undefined ? null : linkOf(reply)
+  return findAll(route, [name])[0] ?? null
+}
+
+/** The interfaces of these names, or null in their places, as of one moment. */
+function findAll(route: RouteSocket, names: readonly string[]): (Link | null)[] {
+  const requests = names.map((name) => ({ purpose: `read ${name}`, bytes: getLink(name), fine: ['ENODEV'] }))
+  return route.ask(...requests).map(({ messages: [reply] }) => (reply === undefined ? null : linkOf(reply)))
+}
+
+function endsOf(outer: Link | null, inside: Sandbox): Ends | null {
+  const inner = outer === null ? null : find(inside.route, INSIDE)
+  if (outer === null || inner === null) return null
+  return outer.peer === inner.index && inner.peer === outer.index ? { outer, inner } : null
 }

@@ -1,7 +1,10 @@
+import type { DropCounts } from '../../common/drop-reasons.ts'
+import type { Policy } from '../../common/wiring-policy.ts'
 import { WiringError } from './errors.ts'
-import { parseLink, parseNetwork, parsePassage, parsePlacement, parseSandbox, parseSource } from './input.ts'
+import { parseEach, parseLink, parseNetwork, parsePassage, parsePlacement, parseSandbox, parseSource } from './input.ts'
 import { Lane } from './lane.ts'
-import type { Answers, Calls, Verb } from './protocol.ts'
+import { type HubRest, type HubShare, parseShare } from './private/share.ts'
+import type { Answers, Caller, Calls, Verb } from './protocol.ts'
 
 /** What the host offers; checked by `prepare`. */
 export interface HostNetwork {
@@ -31,17 +34,21 @@ export interface SandboxLink {
   readonly mac: string
 }
 
-/** What one link may send from. */
+/** What one link may send from, and whither. */
 export interface Source {
   readonly link: string
   readonly mac: string
   readonly address: string
+  /** Absent: the owner alone reaches it, it begins nothing, and the default limits of the firewall hold. */
+  readonly policy?: Policy | undefined
 }
 
 /** An attached sandbox, the address it has, and who may reach it: nobody yet when `owner` is null. */
 export interface Placement extends SandboxLink {
   readonly address: string
   readonly owner: string | null
+  /** As with {@link Source}. Placed anew with another one, the new one holds. */
+  readonly policy?: Policy | undefined
 }
 
 /**
@@ -83,12 +90,24 @@ export interface Wiring {
    * kernel, beside the other calls; many at once are removed as one.
    */
   detach(link: string): Promise<void>
+  /**
+   * Makes the private networks of one instance what its share of the hub says, and removes those of its ports, and the
+   * bridges, that are no longer wanted. With no network wanted and no other instance there, nothing is removed: the hub
+   * can go as it is. Sandboxes that are gone took their ports with them.
+   * @throws WiringError `sandbox-gone` (the hub or a member), `interface-in-use`
+   */
+  connect(share: HubShare): Promise<HubRest>
   /** Names of the links that exist. */
   links(): Promise<readonly string[]>
   /** Makes exactly this the contents of the firewall, in one transaction; of an owner's passages `my.instance` leads to the last. */
   replacePassages(passages: readonly Passage[], sources: readonly Source[]): Promise<void>
   /** Restores our firewall tables, with their contents, if somebody removed them. Cheap: to be called now and then. */
   guard(): Promise<void>
+  /**
+   * What the firewall dropped, by reason, since this host's kernel began to count. Grows only, also when the tables were
+   * lost and restored; a restart of the host, or `teardown`, begins anew. Cheap: does not grow with the number of instances.
+   */
+  counters(): Promise<DropCounts>
   /** Ends the workers when the calls under way are done. Nothing in the kernel changes. */
   stop(): Promise<void>
   /** Removes our firewall tables and all links. */
@@ -98,16 +117,19 @@ export interface Wiring {
 /** Where the wiring tells what an operator should know. */
 export type WiringLog = (level: 'info' | 'warn' | 'error', message: string, fields: Record<string, unknown>) => void
 
-/** Starts the wiring of this network namespace. It needs CAP_NET_ADMIN, CAP_SYS_ADMIN and CAP_SYS_PTRACE. */
+/**
+ * Starts the wiring of this network namespace within this process. It needs CAP_NET_ADMIN, CAP_SYS_ADMIN and
+ * CAP_SYS_PTRACE. In production a process of its own does it: see service.ts, and remote.ts for its clients.
+ */
 export function startWiring(options: { readonly log: WiringLog }): Wiring {
   return wiringOver({ quick: new Lane('quick', options.log), slow: new Lane('slow', options.log) })
 }
 
 /**
- * The wiring over two workers: `slow` removes links, which takes the kernel long, and `quick` does all else. Apart from
- * {@link startWiring} for those who must hold the workers themselves.
+ * The wiring over two callers: `slow` removes links, which takes the kernel long, and `quick` does all else. Apart from
+ * {@link startWiring} for those who hold the callers themselves.
  */
-export function wiringOver(lanes: { readonly quick: Lane; readonly slow: Lane }): Wiring {
+export function wiringOver(lanes: { readonly quick: Caller; readonly slow: Caller }): Wiring {
   const { quick, slow } = lanes
   const detaching = new Batch(async (links) => {
     await slow.call('detach', { links })
@@ -135,13 +157,18 @@ export function wiringOver(lanes: { readonly quick: Lane; readonly slow: Lane })
       await call('forget', { link: parsed })
       await detaching.add(parsed)
     },
+    connect: async (share) => quick.call('connect', parseShare(share)),
     links: async () => quick.call('links', {}),
     async replacePassages(passages, sources) {
-      await call('replace', { passages: passages.map(parsePassage), sources: sources.map(parseSource) })
+      await call('replace', {
+        passages: parseEach(passages, parsePassage, 'passages'),
+        sources: parseEach(sources, parseSource, 'sources'),
+      })
     },
     async guard() {
       await call('guard', {})
     },
+    counters: async () => call('counters', {}),
     async stop() {
       await Promise.all([quick.stop(), slow.stop()])
     },

@@ -1,5 +1,14 @@
 import type { Passage, Source } from '../wiring.ts'
-import { mineElements, passageElements, sourceElements } from './ruleset.ts'
+import {
+  addressElements,
+  commands,
+  type Element,
+  leadElement,
+  passageElement,
+  portElements,
+  reachesOf,
+} from './elements.ts'
+import type { Reach } from './reaches.ts'
 
 /** What one change puts in and takes out. */
 export interface Change {
@@ -19,6 +28,7 @@ export interface Plan {
  * What the sets of the firewall hold. The cost of a change does not grow with the number of instances.
  *
  * An owner with several instances is led by `my.instance` to the one opened last; when that is closed, to the one before.
+ * Of an address that several links have, the policy of the one that got it last holds.
  */
 export class Contents {
   readonly #instances = new Map<string, readonly string[]>()
@@ -26,6 +36,8 @@ export class Contents {
   readonly #leads = new Map<string, string>()
   readonly #sources = new Map<string, readonly Source[]>()
   readonly #links = new Map<string, Set<string>>()
+  /** Chains that addresses are led to, with how many are. */
+  readonly #reaches = new Map<string, { readonly reach: Reach; readonly users: number }>()
 
   /** Of a passage that comes twice the last place counts. `leads`: where that is known to be otherwise. */
   constructor(passages: readonly Passage[], sources: readonly Source[], leads?: readonly Passage[]) {
@@ -33,7 +45,11 @@ export class Contents {
       this.#setInstances(owner, [...(this.#instances.get(owner) ?? []).filter((other) => other !== instance), instance])
     }
     for (const { owner, instance } of leads ?? passages) this.#leads.set(owner, instance)
-    for (const source of sources) this.#setSources(source.link, [...this.sourcesOf(source.link), source])
+    for (const [link, list] of Map.groupBy(sources, (source) => source.link)) {
+      const latest = new Map(list.map((source) => [`${source.mac} ${source.address}`, source]))
+      this.#setSources(link, [...latest.values()])
+    }
+    for (const holder of this.#holders()) this.#count(chainsOf(holder), 1)
   }
 
   sourcesOf(link: string): readonly Source[] {
@@ -49,15 +65,19 @@ export class Contents {
     return [...(this.#owners.get(instance) ?? [])].map((owner) => ({ owner, instance }))
   }
 
+  /** The chains that exist because of what is here. */
+  reaches(): Reach[] {
+    return [...this.#reaches.values()].map(({ reach }) => reach)
+  }
+
   /** All that is here, as commands for empty sets. */
   additions(): string[] {
     const passages = [...this.#instances].flatMap(([owner, list]) => list.map((instance) => ({ owner, instance })))
     const leads = [...this.#leads].map(([owner, instance]) => ({ owner, instance }))
-    return [
-      ...passageElements('add', passages),
-      ...mineElements('add', leads),
-      ...sourceElements('add', [...this.#sources.values()].flat()),
-    ]
+    const ports = [...this.#sources].flatMap(([link, sources]) => portElements(link, sources))
+    const addresses = this.#holders().flatMap(addressElements)
+    const elements = [...passages.map(passageElement), ...leads.map(leadElement), ...ports, ...addresses]
+    return [...this.reaches().flatMap((reach) => reach.make), ...commands('add', elements)]
   }
 
   /** What the change opens and guards is always added: someone may have taken it away behind our back. */
@@ -76,16 +96,17 @@ export class Contents {
     const leads = [...next].flatMap(([owner, list]) => lead(owner, list.at(-1)))
     const oldLeads = [...next.keys()].flatMap((owner) => lead(owner, this.#leads.get(owner)))
     const differs = (old: Passage) => next.get(old.owner)?.at(-1) !== old.instance
-    const kept = new Set(guard?.sources.map(sourceKey))
-    const leaving = guard === undefined ? [] : this.sourcesOf(guard.link).filter((old) => !kept.has(sourceKey(old)))
+    const guarding = guard === undefined ? NOTHING : this.#guarding(guard.link, guard.sources)
     return {
       commands: [
-        ...passageElements('delete', closing),
-        ...mineElements('delete', oldLeads.filter(differs)),
-        ...sourceElements('delete', leaving),
-        ...passageElements('add', open),
-        ...mineElements('add', leads),
-        ...sourceElements('add', guard?.sources ?? []),
+        ...commands('delete', [
+          ...closing.map(passageElement),
+          ...oldLeads.filter(differs).map(leadElement),
+          ...guarding.leaving,
+        ]),
+        ...guarding.made.flatMap((reach) => reach.make),
+        ...commands('add', [...open.map(passageElement), ...leads.map(leadElement), ...guarding.coming]),
+        ...guarding.unused.flatMap((reach) => reach.remove),
       ],
       commit: () => {
         for (const [owner, list] of next) {
@@ -94,8 +115,54 @@ export class Contents {
           if (last === undefined) this.#leads.delete(owner)
           else this.#leads.set(owner, last)
         }
-        if (guard !== undefined) this.#setSources(guard.link, guard.sources)
+        if (guard === undefined) return
+        this.#setSources(guard.link, guard.sources)
+        for (const [reach, by] of guarding.users) this.#count([reach], by)
       },
+    }
+  }
+
+  /** What becomes of the elements and chains of a link, and of the addresses that it has or gets. */
+  #guarding(link: string, sources: readonly Source[]): Guarding {
+    const former = this.sourcesOf(link)
+    const addresses = new Set([...former, ...sources].map((source) => source.address))
+    const holdersBefore = [...addresses].flatMap((address) => this.#holder(address) ?? [])
+    const holdersAfter = [...addresses].flatMap(
+      (address) => sources.find((source) => source.address === address) ?? this.#holder(address, link) ?? [],
+    )
+    const coming = [...portElements(link, sources), ...holdersAfter.flatMap(addressElements)]
+    const kept = new Set(coming.map(elementKey))
+    const old = [...portElements(link, former), ...holdersBefore.flatMap(addressElements)]
+    const users = new Map<string, [Reach, number]>()
+    const use = (reach: Reach, by: number) => users.set(reach.name, [reach, (users.get(reach.name)?.[1] ?? 0) + by])
+    for (const reach of holdersAfter.flatMap(chainsOf)) use(reach, 1)
+    for (const reach of holdersBefore.flatMap(chainsOf)) use(reach, -1)
+    const all = [...users.values()]
+    const usedBefore = (reach: Reach) => this.#reaches.get(reach.name)?.users ?? 0
+    return {
+      leaving: old.filter((element) => !kept.has(elementKey(element))),
+      coming,
+      users: all,
+      made: all.filter(([reach, by]) => usedBefore(reach) === 0 && by > 0).map(([reach]) => reach),
+      unused: all.filter(([reach, by]) => by < 0 && usedBefore(reach) + by === 0).map(([reach]) => reach),
+    }
+  }
+
+  /** The source whose policy holds for an address; null: no link but `except` has it. */
+  #holder(address: string, except?: string): Source | null {
+    const link = [...(this.#links.get(address) ?? [])].findLast((other) => other !== except)
+    return this.sourcesOf(link ?? '').find((source) => source.address === address) ?? null
+  }
+
+  #holders(): Source[] {
+    return [...this.#links.keys()].flatMap((address) => this.#holder(address) ?? [])
+  }
+
+  #count(reaches: readonly Reach[], by: number): void {
+    for (const reach of reaches) {
+      const users = (this.#reaches.get(reach.name)?.users ?? 0) + by
+      if (users === 0) this.#reaches.delete(reach.name)
+      else this.#reaches.set(reach.name, { reach, users })
     }
   }
 
@@ -113,12 +180,28 @@ export class Contents {
   }
 }
 
+interface Guarding {
+  readonly leaving: readonly Element[]
+  readonly coming: readonly Element[]
+  /** Chains, with how many more addresses are led to each. */
+  readonly users: readonly (readonly [Reach, number])[]
+  readonly made: readonly Reach[]
+  readonly unused: readonly Reach[]
+}
+
+const NOTHING: Guarding = { leaving: [], coming: [], users: [], made: [], unused: [] }
+
 function lead(owner: string, instance: string | undefined): Passage[] {
   return instance === undefined ? [] : [{ owner, instance }]
 }
 
-function sourceKey(source: Source): string {
-  return `${source.mac} ${source.address}`
+function chainsOf(source: Source): Reach[] {
+  const { opens, begins } = reachesOf(source)
+  return [opens, begins].filter((reach) => reach !== null && reach.make.length > 0) as Reach[]
+}
+
+function elementKey({ set, key, value }: Element): string {
+  return `${set} ${key}${value ?? ''}`
 }
 
 /** Keeps `index`, from each of the values to the keys that have it, in step with a key's new values. */

@@ -1,9 +1,19 @@
+import { DROP_REASONS, type DropCounts, type DropReason } from '../../../common/drop-reasons.ts'
 import { WiringError } from '../errors.ts'
-import { canonical } from '../input.ts'
 import { FirewallRefusal, Nftables } from '../kernel/libnftables.ts'
-import type { HostNetwork, Passage, Source } from '../wiring.ts'
+import { NamedCounters } from '../kernel/named-counters.ts'
+import type { HostNetwork, Passage, Placement, Source } from '../wiring.ts'
 import { type Change, Contents } from './contents.ts'
-import { baseRules, flushElements, removeTables, TABLES } from './ruleset.ts'
+import type { Surroundings } from './path-rules.ts'
+import { readContents } from './reading.ts'
+import { COUNTER_PREFIX, type Family, TABLES } from './rules.ts'
+import { baseRules, type Count, counterSeeds, flushElements, removeTables } from './ruleset.ts'
+
+/** What the rules were made for. */
+interface Loaded {
+  readonly network: HostNetwork
+  readonly surroundings: Surroundings
+}
 
 /**
  * The filter between owners and instances. What the kernel holds is known here too, so that one change is one
@@ -12,20 +22,37 @@ import { baseRules, flushElements, removeTables, TABLES } from './ruleset.ts'
  */
 export class Firewall {
   readonly #nft = new Nftables()
+  readonly #counters = new NamedCounters()
   readonly #tell: (message: string) => void
+  readonly #surroundings: (network: HostNetwork) => Surroundings | null
   #contents = new Contents([], [])
-  #network: HostNetwork | null = null
+  #loaded: Loaded | null = null
+  /** As last read: with it counters begin again after somebody removed them. */
+  #counts: readonly Count[] = []
 
-  /** `tell` is given what an operator should know of repairs. */
-  constructor(tell: (message: string) => void) {
+  /**
+   * @param tell given what an operator should know of repairs
+   * @param surroundings reads what the rules must know of the host, now and again; null: the bridge is away
+   */
+  constructor(tell: (message: string) => void, surroundings: (network: HostNetwork) => Surroundings | null) {
     this.#tell = tell
+    this.#surroundings = surroundings
   }
 
   /** Loads the rules. Elements that are there stay. @throws FirewallRefusal */
   load(network: HostNetwork): void {
-    this.#nft.run(baseRules(network))
-    this.#network = network
+    const loaded = this.#look(network)
+    try {
+      this.#nft.run(baseRules(network, loaded.surroundings))
+    } catch (thrown) {
+      if (!isUnexpected(thrown)) throw thrown
+      this.#tell(`the firewall tables of unionize are of another version, and made anew: ${thrown.message}`)
+      this.#count()
+      this.#nft.run([removeTables(), ...counterSeeds(this.#counts), this.#rules(loaded)].join('\n'))
+    }
+    this.#loaded = loaded
     this.#contents = this.#read()
+    this.#count()
   }
 
   /** The addresses that a link may send from. */
@@ -47,13 +74,14 @@ export class Firewall {
   }
 
   /** Lets a link send from its new address only, and its owner reach it. Passages to a former address are closed. */
-  place(source: Source, owner: string | null): void {
+  place({ link, mac, address, policy, owner }: Omit<Placement, 'pid'>): void {
+    const source = { link, mac, address, ...(policy && { policy }) }
     this.#apply(() => ({
-      guard: { link: source.link, sources: [source] },
-      close: this.addressesOf(source.link)
-        .filter((address) => address !== source.address)
-        .flatMap((address) => this.#passagesOf(source.link, address)),
-      open: owner === null ? [] : [{ owner, instance: source.address }],
+      guard: { link, sources: [source] },
+      close: this.addressesOf(link)
+        .filter((former) => former !== address)
+        .flatMap((former) => this.#passagesOf(link, former)),
+      open: owner === null ? [] : [{ owner, instance: address }],
     }))
   }
 
@@ -68,19 +96,48 @@ export class Firewall {
   /** Makes exactly this the contents, in one transaction. @throws FirewallRefusal */
   replace(network: HostNetwork, passages: readonly Passage[], sources: readonly Source[]): void {
     const contents = new Contents(passages, sources)
-    this.#nft.run([baseRules(network), ...flushElements(), ...contents.additions()].join('\n'))
+    const loaded = this.#look(network)
+    const kept = new Set(contents.reaches().map(({ name }) => name))
+    const unused = this.#tablesExist() ? this.#contents.reaches().filter(({ name }) => !kept.has(name)) : []
+    const commands = [
+      this.#rules(loaded),
+      ...flushElements(),
+      ...unused.flatMap(({ remove }) => remove),
+      ...contents.additions(),
+    ]
+    this.#nft.run(commands.join('\n'))
+    this.#loaded = loaded
     this.#contents = contents
   }
 
-  /** Restores the tables if somebody removed them (`nft flush ruleset` does): without them every instance is open. */
+  /**
+   * Restores the tables if somebody removed them (`nft flush ruleset` does): without them every instance is open. Keeps
+   * the rules in step with the host's own networks.
+   */
   guard(): void {
-    if (this.#network !== null && !this.#tablesExist()) this.#restore(this.#network)
+    if (this.#loaded === null) return
+    const { network, surroundings: former } = this.#loaded
+    const loaded = this.#look(network)
+    if (!this.#tablesExist()) this.#restore(loaded)
+    else if (!isSame(former, loaded.surroundings)) this.#nft.run(this.#rules(loaded))
+    this.#loaded = loaded
+  }
+
+  /** What was dropped since the kernel began to count; also after the tables were lost and restored. */
+  counters(): DropCounts {
+    if (this.#loaded !== null && !this.#tablesExist()) this.#restore(this.#loaded)
+    this.#count()
+    const sums: { [R in DropReason]?: number } = {}
+    for (const { reason, packets } of this.#counts) sums[reason] = (sums[reason] ?? 0) + packets
+    return sums
   }
 
   /** Removes our tables. @throws FirewallRefusal */
   remove(): void {
     this.#nft.run(removeTables())
     this.#contents = new Contents([], [])
+    this.#loaded = null
+    this.#counts = []
   }
 
   #passagesOf(link: string, address: string): Passage[] {
@@ -91,8 +148,8 @@ export class Firewall {
     try {
       this.#try(change())
     } catch (thrown) {
-      if (!(thrown instanceof FirewallRefusal && thrown.unexpectedState) || this.#network === null) throw thrown
-      this.#recover(this.#network, thrown)
+      if (!isUnexpected(thrown) || this.#loaded === null) throw thrown
+      this.#recover(this.#loaded, thrown)
       this.#try(change())
     }
   }
@@ -103,18 +160,33 @@ export class Firewall {
     plan.commit()
   }
 
-  #recover(network: HostNetwork, reason: FirewallRefusal): void {
-    if (this.#tablesExist()) {
-      this.#tell(`someone else changed the firewall tables of unionize, which are read anew: ${reason.message}`)
-      this.#contents = this.#read()
+  /** Our tables are there or not as a whole; of contents that someone changed the rest counts. */
+  #recover(loaded: Loaded, reason: FirewallRefusal): void {
+    if (!this.#tablesExist()) {
+      this.#restore(loaded)
       return
     }
-    this.#restore(network)
+    this.#tell(`someone else changed the firewall tables of unionize, which are read anew: ${reason.message}`)
+    this.#nft.run(this.#rules(loaded))
+    this.#contents = this.#read()
   }
 
-  #restore(network: HostNetwork): void {
+  #restore(loaded: Loaded): void {
     this.#tell('someone else removed the firewall tables of unionize, which are restored')
-    this.#nft.run([removeTables(), baseRules(network), ...this.#contents.additions()].join('\n'))
+    this.#nft.run(
+      [removeTables(), ...counterSeeds(this.#counts), this.#rules(loaded), ...this.#contents.additions()].join('\n'),
+    )
+  }
+
+  /** Of a bridge that is away the last is kept: it may return as it was. @throws WiringError `bridge-missing` if there is none */
+  #look(network: HostNetwork): Loaded {
+    const surroundings = this.#surroundings(network) ?? this.#loaded?.surroundings
+    if (surroundings !== undefined) return { network, surroundings }
+    throw new WiringError('bridge-missing', `bridge ${network.bridge} does not exist`)
+  }
+
+  #rules({ network, surroundings }: Loaded): string {
+    return baseRules(network, surroundings)
   }
 
   #tablesExist(): boolean {
@@ -124,33 +196,25 @@ export class Firewall {
   }
 
   #read(): Contents {
-    const leads = this.#elements('map inet unionize mine').map((element) => passageOf(texts(element)))
-    const passages = this.#concatenations('set inet unionize passages').map(passageOf)
-    const sources = this.#concatenations('set bridge unionize sources').map(([link = '', mac = '', address = '']) => ({
-      link,
-      mac,
-      address: canonical(address),
-    }))
-    const known = new Set(passages.map((passage) => `${passage.owner} ${passage.instance}`))
-    const led = leads.filter((passage) => known.has(`${passage.owner} ${passage.instance}`))
-    return new Contents([...passages, ...led], sources, leads)
+    return readContents((command) => this.#nft.list(command))
   }
 
-  #concatenations(set: string): string[][] {
-    return this.#elements(set).map((element) => texts((element as { concat?: unknown }).concat))
-  }
-
-  #elements(set: string): unknown[] {
-    const { nftables } = this.#nft.list(`list ${set}`) as { nftables: Record<string, { elem?: unknown[] }>[] }
-    return nftables.flatMap((entry) => (entry['set'] ?? entry['map'])?.elem ?? [])
+  #count(): void {
+    const isReason = (name: string): name is DropReason => (DROP_REASONS as readonly string[]).includes(name)
+    this.#counts = TABLES.flatMap((table) => {
+      const [family, name = ''] = table.split(' ') as [Family, string]
+      return this.#counters.of(family, name).flatMap((counter) => {
+        const reason = counter.name.slice(COUNTER_PREFIX.length)
+        return isReason(reason) ? [{ ...counter, family, reason }] : []
+      })
+    })
   }
 }
 
-function passageOf([owner = '', instance = '']: readonly string[]): Passage {
-  return { owner: canonical(owner), instance: canonical(instance) }
+function isUnexpected(thrown: unknown): thrown is FirewallRefusal {
+  return thrown instanceof FirewallRefusal && thrown.unexpectedState
 }
 
-function texts(value: unknown): string[] {
-  if (Array.isArray(value) && value.every((item) => typeof item === 'string')) return value
-  throw new WiringError('wiring-fault', `libnftables listed ${JSON.stringify(value)} where texts were expected`)
+function isSame(one: Surroundings, other: Surroundings): boolean {
+  return one.gatewayMac === other.gatewayMac && one.networks.join() === other.networks.join()
 }

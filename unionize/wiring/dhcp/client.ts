@@ -1,0 +1,176 @@
+import { type FSWatcher, readFileSync, statSync, watch } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+import { wording } from '../../../common/errors.ts'
+import type { ProcessExits } from '../exits.ts'
+import { OWN_FOLDER } from '../kernel/seclusion.ts'
+import type { WiringLog } from '../wiring.ts'
+import { launchClient } from './launch.ts'
+import { identify, namespaceId, type ProcessId, pathOf, runs } from './processes.ts'
+import type { ClientRecord } from './records.ts'
+
+/** Milliseconds before a client that ended by itself is started again: doubled each time up to the most. */
+const RESTART = { first: 1_000, most: 60_000 }
+/** Milliseconds that a client gets to end before it is killed. */
+const ENDING_MS = 5_000
+
+/** How a client is ended: `release` gives the lease back and takes its addresses and routes away; `leave` keeps all. */
+export type Ending = 'release' | 'leave'
+
+/** What dhcpcd does on these signals (dhcpcd(8)); with `persistent` SIGTERM leaves addresses and routes. */
+const SIGNALS = { release: 'SIGALRM', leave: 'SIGTERM' } as const
+
+/** One running dhcpcd: found again or started, and started again when it ends by itself. */
+export class Client {
+  readonly record: ClientRecord
+  readonly #folder: string
+  readonly #exits: ProcessExits
+  readonly #log: WiringLog
+  readonly #leaseChanged: () => void
+  readonly #ownerEnded: () => void
+  #process: ProcessId | null = null
+  #unwatch: (() => void)[] = []
+  #restart: NodeJS.Timeout | null = null
+  #failures = 0
+  #launching: Promise<void> = Promise.resolve()
+  #over = false
+
+  constructor(
+    record: ClientRecord,
+    parts: {
+      folder: string
+      exits: ProcessExits
+      log: WiringLog
+      /** Called when a server said something new, or a lease ended. */
+      leaseChanged: () => void
+      /** Called once, when the process or the name that the namespace belonged to is gone. */
+      ownerEnded: () => void
+    },
+  ) {
+    this.record = record
+    this.#folder = parts.folder
+    this.#exits = parts.exits
+    this.#log = parts.log
+    this.#leaseChanged = parts.leaseChanged
+    this.#ownerEnded = parts.ownerEnded
+  }
+
+  /** Takes over what runs already, or starts it. @throws WiringError see launchClient */
+  async begin(): Promise<void> {
+    this.#watchOwner()
+    this.#watchLeases()
+    const found = this.#find()
+    if (found !== null) this.#attend(found)
+    else await this.#launch()
+  }
+
+  /** Whether it runs, in the namespace that it is for. */
+  get running(): boolean {
+    const found = this.#process
+    return found !== null && runs(found) && namespaceId(`/proc/${found.pid}/ns/net`) === this.record.namespaceId
+  }
+
+  /** Ends it and resolves when its process is gone, and with it its hold on the namespace. */
+  async end(how: Ending): Promise<void> {
+    this.letGo()
+    await this.#launching.catch(() => {}) // whoever launched it has the error
+    const found = this.#process ?? this.#find()
+    if (found === null || !runs(found)) return
+    const { promise: gone, resolve } = Promise.withResolvers<void>()
+    this.#exits.watch(found.pid, resolve)
+    process.kill(found.pid, SIGNALS[how])
+    const timer = setTimeout(() => {
+      this.#tell('warn', `dhcpcd did not end within ${ENDING_MS / 1000} s and is killed`)
+      if (runs(found)) process.kill(found.pid, 'SIGKILL')
+    }, ENDING_MS)
+    await gone
+    clearTimeout(timer)
+  }
+
+  /** Watches no more; the client goes on. */
+  letGo(): void {
+    this.#over = true
+    if (this.#restart !== null) clearTimeout(this.#restart)
+    for (const unwatch of this.#unwatch.splice(0)) unwatch()
+  }
+
+  /** The dhcpcd whose folder is ours: by its pid file, since its record may not have been written. */
+  #find(): ProcessId | null {
+    const { name } = this.record.wanted
+    try {
+      const pid = Number(readFileSync(join(this.#folder, 'run', 'dhcpcd', `${name}.pid`), 'utf8'))
+      const found = identify(pid)
+      const theirs = statSync(`/proc/${pid}/root${OWN_FOLDER}`)
+      const ours = statSync(this.#folder)
+      return found !== null && theirs.ino === ours.ino && theirs.dev === ours.dev ? found : null
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      if (code === 'ENOENT' || code === 'ESRCH') return null
+      throw error
+    }
+  }
+
+  #launch(): Promise<void> {
+    this.#launching = this.#start()
+    return this.#launching
+  }
+
+  async #start(): Promise<void> {
+    const pid = await launchClient(pathOf(this.record.namespace), this.#folder, this.record.wanted)
+    const found = identify(pid)
+    if (found === null) this.#ended()
+    else if (this.#over) this.#process = found
+    else this.#attend(found)
+  }
+
+  #attend(found: ProcessId): void {
+    this.#process = found
+    this.#unwatch.push(this.#exits.watch(found.pid, () => this.#ended()))
+  }
+
+  #ended(): void {
+    if (this.#over) return
+    this.#process = null
+    const delay = Math.min(RESTART.first * 2 ** this.#failures++, RESTART.most)
+    this.#tell('warn', 'dhcpcd ended by itself and is started again', { inMs: delay })
+    this.#restart = setTimeout(() => {
+      this.#launch().catch((error) => {
+        this.#tell('error', 'dhcpcd could not be started again', { error: wording(error) })
+        this.#ended()
+      })
+    }, delay)
+  }
+
+  #watchOwner(): void {
+    const { owner, namespace, namespaceId: id } = this.record
+    let told = false
+    const gone = (): void => {
+      if (told) return
+      told = true
+      this.#ownerEnded()
+    }
+    if (owner !== null) {
+      this.#unwatch.push(this.#exits.watch(owner.pid, gone))
+      if (!runs(owner)) gone()
+      return
+    }
+    const path = pathOf(namespace)
+    const look = (): void => {
+      if (namespaceId(path) !== id) gone()
+    }
+    this.#keepWatch(watch(dirname(path), (_, name) => name === basename(path) && look()))
+    look()
+  }
+
+  #watchLeases(): void {
+    this.#keepWatch(watch(this.#folder, (_, name) => (name === 'lease4' || name === 'lease6') && this.#leaseChanged()))
+  }
+
+  #keepWatch(watcher: FSWatcher): void {
+    watcher.on('error', (error) => this.#tell('error', 'a folder can no longer be watched', { error: wording(error) }))
+    this.#unwatch.push(() => watcher.close())
+  }
+
+  #tell(level: 'info' | 'warn' | 'error', message: string, fields: Record<string, unknown> = {}): void {
+    this.#log(level, message, { target: this.record.label, interface: this.record.wanted.name, ...fields })
+  }
+}

@@ -1,0 +1,54 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { parentPort, workerData } from 'node:worker_threads'
+import { sendable } from '../errors.ts'
+import { OWN_FOLDER, seclude } from '../kernel/seclusion.ts'
+import type { Launched, Launching } from './launch.ts'
+
+/**
+ * The thread from which one client is started. A program inherits root and network namespace of the thread that starts
+ * it; this one enters those of the client, and ends when the client has gone to the background.
+ */
+const port = parentPort
+if (port === null) throw new Error('this file is a worker of unionize/wiring/dhcp/launch.ts')
+
+/** All that dhcpcd needs: addresses and routes, packet sockets, the ports 68 and 546. */
+const CAPABILITIES = '-all,+net_admin,+net_raw,+net_bind_service'
+/** dhcpcd's own places. */
+const LINKS = { '/run': `${OWN_FOLDER}/run`, '/var/lib/dhcpcd': `${OWN_FOLDER}/db` }
+
+async function launch({ namespace, folder, interfaceName }: Launching): Promise<Launched> {
+  seclude(namespace, folder, LINKS)
+  const root = process.geteuid?.() === 0
+  const child = spawn(
+    '/usr/bin/setpriv',
+    [
+      '--no-new-privs',
+      // Only who may change it can drop it, and only root gets anything out of it.
+      ...(root ? [`--bounding-set=${CAPABILITIES}`] : []),
+      `--inh-caps=${CAPABILITIES}`,
+      `--ambient-caps=${CAPABILITIES}`,
+      '/usr/sbin/dhcpcd',
+      '--background',
+      '--config',
+      `${OWN_FOLDER}/dhcpcd.conf`,
+      '--script',
+      `${OWN_FOLDER}/hook`,
+      interfaceName,
+    ],
+    { cwd: '/', env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' }, stdio: ['ignore', 'ignore', 'pipe'] },
+  )
+  let said = ''
+  child.stderr.on('data', (chunk: Buffer) => {
+    if (said.length < 4000) said += chunk.toString()
+  })
+  // Not `close`: the client keeps its error output.
+  const [code, signal] = (await once(child, 'exit')) as [number | null, string | null]
+  child.stderr.destroy()
+  return { code, signal, said }
+}
+
+launch(workerData as Launching).then(
+  (launched) => port.postMessage({ launched }),
+  (thrown: unknown) => port.postMessage({ error: sendable(thrown) }),
+)

@@ -1,0 +1,22 @@
+import { parentPort, receiveMessageOnPort } from 'node:worker_threads'
+import type { FromExits, ToExits } from './exits.ts'
+import { Exits } from './kernel/exits.ts'
+
+/** The thread that waits for processes to exit: it sleeps in the kernel until one does or the main thread wakes it. */
+const port = parentPort
+if (port === null) throw new Error('this file is a worker of unionize/wiring/exits.ts')
+
+const exits = new Exits()
+const tell = (message: FromExits) => port.postMessage(message)
+tell({ wake: exits.wake })
+for (let going = true; going; ) {
+  for (let next = receiveMessageOnPort(port); next !== undefined; next = receiveMessageOnPort(port)) {
+    const message = next.message as ToExits
+    if (message === 'stop') going = false
+    else if ('remove' in message) exits.remove(message.remove)
+    else if (!exits.add(message.add)) tell({ exited: message.add })
+  }
+  if (going) for (const exited of exits.wait()) tell({ exited })
+}
+exits.close()
+port.close()

@@ -1,0 +1,142 @@
+import type { Policy } from '../../../common/wiring-policy.ts'
+import { WiringError } from '../errors.ts'
+import { canonical } from '../input.ts'
+import type { Passage, Source } from '../wiring.ts'
+import { Contents } from './contents.ts'
+import { perSecondOf } from './limits.ts'
+import { INTERNET } from './path-rules.ts'
+import type { PublicPort } from './reaches.ts'
+
+/** Answers a `list` command of nft(8) as parsed JSON. */
+export type List = (command: string) => unknown
+
+/** What the kernel's sets hold now. @throws FirewallRefusal; WiringError `wiring-fault` where it makes no sense */
+export function readContents(list: List): Contents {
+  const leads = elementsOf(list, 'map inet unionize mine').map((element) => passageOf(texts(element)))
+  const passages = concatenations(list, 'set inet unionize passages').map(passageOf)
+  const policyOf = readPolicies(list)
+  const sources = concatenations(list, 'set bridge unionize sources').map(([link = '', mac = '', text = '']) => {
+    const address = canonical(text)
+    return { link, mac, address, policy: policyOf(link, address) }
+  })
+  const known = new Set(passages.map((passage) => `${passage.owner} ${passage.instance}`))
+  const led = leads.filter((passage) => known.has(`${passage.owner} ${passage.instance}`))
+  return new Contents([...passages, ...led], sources satisfies Source[], leads)
+}
+
+function readPolicies(list: List): (link: string, address: string) => Policy {
+  const packets = limitsIn(list, 'bridge unionize excess_packets')
+  const uploads = limitsIn(list, 'bridge unionize excess_upload')
+  const connections = limitsIn(list, 'inet unionize excess_begun', canonical)
+  const downloads = limitsIn(list, 'inet unionize excess_download', canonical)
+  const publicChains = jumpsIn(list, 'map inet unionize public')
+  const egressChains = jumpsIn(list, 'map inet unionize egress')
+  const ports = new Map([...new Set(publicChains.values())].map((name) => [name, portsOf(list, name)]))
+  const egresses = new Map([...new Set(egressChains.values())].map((name) => [name, egressOf(list, name)]))
+  return (link, address) => ({
+    public: ports.get(publicChains.get(address) ?? '') ?? [],
+    egress: egresses.get(egressChains.get(address) ?? '') ?? 'none',
+    limits: {
+      ...given('packets', packets.get(link)),
+      ...given('connections', connections.get(address)),
+      ...given('upload', uploads.get(link)),
+      ...given('download', downloads.get(address)),
+    },
+  })
+}
+
+function given<K extends string>(key: K, value: number | undefined): { [P in K]?: number } {
+  return value === undefined ? {} : ({ [key]: value } as { [P in K]: number })
+}
+
+function portsOf(list: List, chain: string): PublicPort[] {
+  return (['tcp', 'udp'] as const).flatMap((protocol) =>
+    elementsIfThere(list, `set inet unionize ${chain}_${protocol}`).map((element) => {
+      const [port, last] = typeof element === 'number' ? [element] : fieldOf(element, 'range', isNumbers)
+      if (port === undefined) throw strange(element, 'a port')
+      return last === undefined ? { protocol, port } : { protocol, port, last }
+    }),
+  )
+}
+
+function egressOf(list: List, chain: string): Policy['egress'] {
+  if (chain === INTERNET) return 'internet'
+  return elementsOf(list, `set inet unionize ${chain}`).map((element) => {
+    if (typeof element === 'string') return `${canonical(element)}/128`
+    const { addr, len } = fieldOf(element, 'prefix', isPrefix)
+    return `${canonical(addr)}/${len}`
+  })
+}
+
+/** By the keys of a map, the chains that it leads to. */
+function jumpsIn(list: List, map: string): Map<string, string> {
+  const pairs = elementsOf(list, map).map((element) => {
+    const [key, verdict] = Array.isArray(element) ? element : []
+    if (typeof key !== 'string') throw strange(element, 'an address and a chain')
+    return [canonical(key), fieldOf(verdict, 'jump', isTarget).target] as const
+  })
+  return new Map(pairs)
+}
+
+/** By the keys of a set, their limits per second. */
+function limitsIn(list: List, set: string, keyOf = (text: string) => text): Map<string, number> {
+  const pairs = elementsOf(list, `set ${set}`).map((element) => {
+    const { val, limit } = fieldOf(element, 'elem', isLimited)
+    return [keyOf(val), perSecondOf(limit)] as const
+  })
+  return new Map(pairs)
+}
+
+function concatenations(list: List, set: string): string[][] {
+  return elementsOf(list, set).map((element) => texts((element as { concat?: unknown }).concat))
+}
+
+/** A policy without public ports of a protocol has no set for them. */
+function elementsIfThere(list: List, set: string): unknown[] {
+  try {
+    return elementsOf(list, set)
+  } catch (thrown) {
+    if (thrown instanceof WiringError && thrown.message.includes('No such file or directory')) return []
+    throw thrown
+  }
+}
+
+function elementsOf(list: List, set: string): unknown[] {
+  const { nftables } = list(`list ${set}`) as { nftables: Record<string, { elem?: unknown[] }>[] }
+  return nftables.flatMap((entry) => (entry['set'] ?? entry['map'])?.elem ?? [])
+}
+
+function passageOf([owner = '', instance = '']: readonly string[]): Passage {
+  return { owner: canonical(owner), instance: canonical(instance) }
+}
+
+function texts(value: unknown): string[] {
+  if (Array.isArray(value) && value.every((item) => typeof item === 'string')) return value
+  throw strange(value, 'texts')
+}
+
+function fieldOf<T>(value: unknown, field: string, is: (found: unknown) => found is T): T {
+  const found: unknown = (value as Record<string, unknown> | null | undefined)?.[field]
+  if (is(found)) return found
+  throw strange(value, field)
+}
+
+const isNumbers = (found: unknown): found is number[] =>
+  Array.isArray(found) && found.every((item) => typeof item === 'number')
+const isTarget = (found: unknown): found is { target: string } =>
+  typeof (found as { target?: unknown } | undefined)?.target === 'string'
+const isPrefix = (found: unknown): found is { addr: string; len: number } => {
+  const { addr, len } = (found ?? {}) as Record<string, unknown>
+  return typeof addr === 'string' && typeof len === 'number'
+}
+const isLimited = (found: unknown): found is { val: string; limit: { rate: number; rate_unit?: string } } => {
+  const { val, limit } = (found ?? {}) as Record<string, unknown>
+  return typeof val === 'string' && typeof (limit as { rate?: unknown } | undefined)?.rate === 'number'
+}
+
+function strange(value: unknown, expected: string): WiringError {
+  return new WiringError(
+    'wiring-fault',
+    `libnftables listed ${JSON.stringify(value)?.slice(0, 200)} where ${expected} was expected`,
+  )
+}

@@ -1,0 +1,48 @@
+import { received, sendable, WiringError } from './errors.ts'
+import type { Answers, Call, Caller, Calls, Verb } from './protocol.ts'
+import { createVerbs } from './verbs.ts'
+import type { WiringLog } from './wiring.ts'
+
+/**
+ * Carries out calls on the calling thread, in order, with room for other events between two of them: for a process that
+ * does nothing else but wiring. There a thread more would cost memory and a hop, and contain no fault.
+ */
+export class OwnThread implements Caller {
+  greeting: Call | null = null
+  readonly #log: WiringLog
+  #verbs: ReturnType<typeof createVerbs> | null = null
+  #last: Promise<unknown> = Promise.resolve()
+  #stopped = false
+
+  constructor(log: WiringLog) {
+    this.#log = log
+  }
+
+  /** @throws WiringError what the kernel refused, or `wiring-stopped` */
+  call<V extends Verb>(verb: V, args: Calls[V]): Promise<Answers[V]> {
+    if (this.#stopped) {
+      return Promise.reject(new WiringError('wiring-stopped', `"${verb}" came after the wiring stopped`))
+    }
+    const answer = this.#last.then(() => this.#turn(verb, args))
+    this.#last = answer.catch(() => {})
+    return answer
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true
+    await this.#last
+  }
+
+  #turn<V extends Verb>(verb: V, args: Calls[V]): Promise<Answers[V]> {
+    return new Promise((resolve, reject) => {
+      setImmediate(() => {
+        try {
+          this.#verbs ??= createVerbs((warning) => this.#log('warn', warning, {}))
+          resolve((this.#verbs[verb] as (args: Calls[V]) => Answers[V])(args))
+        } catch (thrown) {
+          reject(received(sendable(thrown)))
+        }
+      })
+    })
+  }
+}

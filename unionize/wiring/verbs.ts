@@ -1,0 +1,90 @@
+import { readFileSync } from 'node:fs'
+import { Addressing } from './addressing.ts'
+import { WiringError } from './errors.ts'
+import { Firewall } from './firewall/firewall.ts'
+import { surroundingsOf } from './firewall/surroundings.ts'
+import { Namespaces } from './kernel/namespaces.ts'
+import { RouteSocket } from './kernel/route-socket.ts'
+import { Hubs } from './private/hubs.ts'
+import type { Calls, Verb } from './protocol.ts'
+import { Wires } from './wires.ts'
+import type { HostNetwork, Placement } from './wiring.ts'
+
+const FORWARDING = '/proc/sys/net/ipv6/conf/all/forwarding'
+
+/**
+ * What is done in the kernel, verb by verb, on the calling thread. Everything is synchronous: a call that has begun ends
+ * before the next one begins, and nothing else ever runs on this thread while it is in another network namespace.
+ * @param warn given what an operator should know
+ */
+export function createVerbs(warn: (warning: string) => void): { readonly [V in Verb]: (args: Calls[V]) => unknown } {
+  const host = new RouteSocket().configure()
+  const namespaces = new Namespaces()
+  const wires = new Wires(host, namespaces)
+  const hubs = new Hubs(namespaces)
+  const addressing = new Addressing(host, namespaces, wires)
+  let loaded: { network: HostNetwork; firewall: Firewall } | null = null
+  let madeFirewall: Firewall | null = null
+
+  const firewall = (): Firewall => {
+    madeFirewall ??= new Firewall(warn, ({ bridge }) => surroundingsOf(host, bridge))
+    return madeFirewall
+  }
+  const ready = () => {
+    if (loaded === null) throw new WiringError('not-prepared', 'the host network is not prepared')
+    return loaded
+  }
+  /** Also when the firewall knows nothing of it: a crash may have come between its entry and the neighbour's. */
+  const forget = (link: string, address: string): void => {
+    const { network, firewall } = ready()
+    const elsewhere = firewall.isElsewhere(address, link)
+    firewall.unplace(link, address)
+    if (!elsewhere) addressing.forget([address], network)
+  }
+
+  return {
+    prepare: (network) => {
+      for (const warning of wires.checkHost(network)) warn(warning)
+      if (readFileSync(FORWARDING, 'utf8').trim() !== '1') {
+        throw new WiringError(
+          'forwarding-off',
+          'this host does not forward IPv6: run "sysctl -w net.ipv6.conf.all.forwarding=1"',
+        )
+      }
+      firewall().load(network)
+      loaded = { network, firewall: firewall() }
+    },
+    attach: (sandbox) => wires.attach(sandbox, ready().network),
+    /** The path opens last: by then everything behind it answers. */
+    place: (placement: Placement) => {
+      const { network, firewall } = ready()
+      const { link, address } = placement
+      const former = firewall.addressesOf(link).filter((other) => other !== address)
+      const mine = former.filter((other) => !firewall.isElsewhere(other, link))
+      addressing.place(placement, network)
+      addressing.forget(mine, network)
+      firewall.place(placement)
+    },
+    open: (passage) => ready().firewall.open(passage),
+    close: (passage) => ready().firewall.close(passage),
+    /** The path closes first: what is behind it may then go in any order. */
+    unplace: (placement: Placement) => {
+      const { network } = ready()
+      forget(placement.link, placement.address)
+      addressing.unplace(placement, network)
+    },
+    forget: ({ link }) => {
+      for (const address of ready().firewall.addressesOf(link)) forget(link, address)
+    },
+    links: () => wires.list(),
+    guard: () => ready().firewall.guard(),
+    counters: () => ready().firewall.counters(),
+    replace: ({ passages, sources }) => ready().firewall.replace(ready().network, passages, sources),
+    removeRules: () => {
+      firewall().remove()
+      loaded = null
+    },
+    detach: ({ links }) => wires.detach(links),
+    connect: (share) => hubs.connect(share),
+  }
+}
