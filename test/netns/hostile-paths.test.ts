@@ -156,6 +156,8 @@ describe('where a hostile instance gets', () => {
     const send = () => hostile.ask('sendFrame', 'eth0', framed(MAC, gatewayMac, forged))
     assert.deepEqual(await grown(send), { egress: 1 })
     assert.equal(mtu(), 'none')
+    const unheard = owner.udp(OWN, { port: 9 })
+    assert.equal(await result(unheard), 'refused', 'about its own connection it may say that nobody listens')
     lab.run('nft', 'flush', 'chain', 'inet', 'unionize', 'from_instances')
     await send()
     await until('without the rule the owner believes it', () => mtu() === '1280')
@@ -312,6 +314,13 @@ describe('where a hostile instance gets', () => {
     const begun = 200 - (drops['connection-rate'] ?? 0)
     assert.ok(begun >= 10 && begun < 150, `${begun} began`)
     assert.equal(await result(owner.tcp(OWN)), 'answered', 'its owner may begin what it likes')
+    const queries = Array.from({ length: 200 }, (_, i) =>
+      framed(MAC, gatewayMac, ipv6({ from: OWN, to: GATEWAY }, UDP, udp({ from: OWN, to: GATEWAY }, 20_000 + i, 53))),
+    )
+    const unasked = await grown(async () => {
+      for (const bytes of queries) await hostile.ask('sendFrame', 'eth0', bytes)
+    })
+    assert.ok((unasked['connection-rate'] ?? 0) > 50, 'name queries count, too')
     await wiring.place(placed({ public: [{ protocol: 'udp', port: PORTS.open }], limits: { connections: 10 } }))
     const clientsMac = lab.macOf('br-clients')
     const knocks = Array.from({ length: 200 }, (_, i) => {

@@ -30,6 +30,7 @@ const messagesFromHost = [
     observed: { instance: 'i-1a', generation: 0, state: 'partial', address: null, marks: { reachableAt: now } },
   },
   { type: 'notice', level: 'warning', code: 'c', message: 'm' },
+  { type: 'dropped', packets: { mac: 1, 'packet-rate': 0 } },
   { type: 'output', id: 'r1', text: 'x' },
 ]
 const messagesToHost = [

@@ -17,6 +17,11 @@ import { OrchestratorError } from '../../common/errors.ts'
  * - `target-missing`: there is no such container, process or namespace, or the container does not run.
  * - `not-wired`: nothing of that name or key is wired.
  * - `namespace-gone`: the file of a network namespace is no more.
+ * - `device-missing`: the host has no such device, or one that moved in has not come back.
+ * - `path-mtu`: packets as large as was asked for do not fit through a hop, which the message names.
+ * - `vlans-not-filtered`: a bridge that we did not make does not tell VLANs apart.
+ * - `state-unreadable`, `state-unwritable`: what is remembered of declared wirings; nothing was changed.
+ * - `busy`: another process holds the lock of the declared wirings for too long (retryable).
  * - `ovs-unreachable`: Open vSwitch is not there, or does not carry out changes (retryable).
  * - `ovs-refused`: Open vSwitch said no; its own words are in the message.
  * - `not-permitted`: a capability is missing.

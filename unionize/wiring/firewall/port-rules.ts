@@ -1,11 +1,12 @@
 import { LINK_PREFIX } from '../input.ts'
 import { chain, countersOf, drop, ICMPV6, TCP, UDP } from './rules.ts'
 
-const FRAGMENT = 44
+/** Next header of a fragment (RFC 8200, 4.5). */
+export const FRAGMENT = 44
 /** What an instance may put right behind the IPv6 header, beside TCP, UDP and ICMPv6: IP in IP, GRE, ESP, SCTP, UDP-Lite. */
 const OTHER_PROTOCOLS = [4, 41, 47, 50, 132, 136]
 /** Extension headers (IANA, IPv6 Extension Header Types). */
-const EXTENSION_HEADERS = [0, 43, 51, 60, 135, 139, 140, 253, 254]
+export const EXTENSION_HEADERS = [0, 43, 51, 60, 135, 139, 140, 253, 254]
 /** Errors and echo (RFC 4443): what remains of ICMPv6 for one who is neither router nor neighbour of anybody. */
 const PLAIN_ICMPV6 = '{ 1, 2, 3, 4, 128, 129 }'
 const MULTICAST_LISTENER = '{ 130, 131, 132, 143 }'

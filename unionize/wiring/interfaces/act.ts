@@ -52,12 +52,12 @@ const ALIAS_LENGTH = 255
 const OWN_NAMESPACE = '/proc/thread-self/ns/net'
 
 /** Makes a bridge, up, that goes again with the last port. With a MAC of its own, which it keeps whatever ports come and go. */
-export function makeBridge(name: string, vlanFiltering: boolean): Action {
+export function makeBridge(name: string): Action {
   return ({ host }) =>
     makeSupport(host, {
       name,
       mac: stationMac(randomUUID()),
-      device: { kind: 'bridge', ...(vlanFiltering ? { vlanFiltering } : {}) },
+      device: { kind: 'bridge' },
     })
 }
 

@@ -89,7 +89,7 @@ export function mtuOf(wanted: Wanted, seen: Seen, made: Made | null): number | n
     case 'ovs':
     case 'dummy':
     case 'veth':
-      return null
+      return ETHERNET_MTU
   }
 }
 
@@ -159,8 +159,7 @@ function planSupport(wanted: Wanted, seen: Seen): Change[] {
     return [consequent(bridge, 'make the Open vSwitch bridge', ({ ovs }) => void ovs.ensureBridge(bridge))]
   }
   if (link.kind === 'bridge') {
-    if (seen.base === null)
-      return [consequent(link.bridge, 'make the bridge', act.makeBridge(link.bridge, link.vlan !== undefined))]
+    if (seen.base === null) return [consequent(link.bridge, 'make the bridge', act.makeBridge(link.bridge))]
     return []
   }
   if (!seen.subInterfaceMissing || seen.base === null || !('vlan' in link) || link.vlan === undefined) return []
@@ -178,12 +177,8 @@ export function planPort(wanted: Wanted, outer: OuterEnd, seen: Seen, fresh: boo
   const { base } = seen
   const port = fresh ? null : seen.outer
   const changes: Change[] = []
-  if (
-    base !== null &&
-    link.vlan !== undefined &&
-    base.device?.kind === 'bridge' &&
-    base.device.vlanFiltering !== true
-  ) {
+  const filters = base?.device?.kind === 'bridge' && base.device.vlanFiltering === true
+  if (link.vlan !== undefined && !filters) {
     changes.push(consequent(link.bridge, 'let it tell VLANs apart', act.filterVlans(link.bridge)))
   }
   const enslaved = port !== null && base !== null && port.master === base.index
@@ -275,11 +270,15 @@ export function planLink(wanted: Wanted, made: Made, seen: Seen): Change[] {
   return [...changes, ...planMode(wanted, seen), ...planSize(wanted, made, seen, outer)]
 }
 
-/** The outer end takes what the inner one sends. It grows first and shrinks never, since a bridge follows its smallest port. */
+/**
+ * The outer end takes what the inner one sends. It grows first; of a bridge it shrinks never, since that follows its
+ * smallest port.
+ */
 function planRoom(wanted: Wanted, seen: Seen, made: Made, outer: OuterEnd): Change[] {
   const mtu = mtuOf(wanted, seen, made)
   const room = wanted.link.kind === 'bridge' ? Math.max(mtu ?? 0, seen.base?.mtu ?? 0) : (mtu ?? 0)
-  if (seen.outer === null || seen.outer.mtu >= room) return []
+  if (seen.outer === null || seen.outer.mtu === room) return []
+  if (wanted.link.kind !== 'veth' && seen.outer.mtu > room) return []
   return [consequent(wanted.name, `set the MTU of ${outer.outer} to ${room}`, act.giveMtu(outer, room))]
 }
 

@@ -85,7 +85,7 @@ export function plan(
   const still = [...new Set([...former.supports, ...supports])]
   return {
     removals: [...rules.drops, ...removals],
-    changes: [...drops, ...changes, ...rules.adds],
+    changes: [...drops, ...onceEach(changes), ...rules.adds],
     cleanup: planCleanup(
       still.filter((name) => !supports.includes(name) && !isClaimed(name)),
       new Set(Object.values(former.made).flatMap((made) => made.hostName ?? [])),
@@ -96,6 +96,17 @@ export function plan(
     leaving,
     making,
   }
+}
+
+/** What is done to the host for several interfaces is done for the first of them. */
+function onceEach(changes: readonly Change[]): Change[] {
+  const done = new Set<string>()
+  return changes.filter(({ interface: on, text }) => {
+    const key = `${on} ${text}`
+    if (text !== null && done.has(key)) return false
+    done.add(key)
+    return true
+  })
 }
 
 /** Takes one interface away: a device of the host returns to it. */

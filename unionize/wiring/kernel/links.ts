@@ -115,10 +115,11 @@ export function setMaster(ref: LinkRef, bridge: number): Buffer {
 
 /**
  * How a port of ours behaves: no frames to other such ports, no learning and no flooding of unknown destinations,
- * because its one MAC is a static entry (see `staticPortEntry` in neighbours.ts).
+ * because its one MAC is a static entry (see `staticPortEntry` in neighbours.ts). A bridge with spanning tree takes its
+ * frames before any filter sees them, so such a frame closes the port that it came from.
  */
 export function setPort(ref: LinkRef): Buffer {
-  return setPortOptions(ref, { learning: false, unicastFlood: false, isolated: true })
+  return setPortOptions(ref, { learning: false, unicastFlood: false, isolated: true, bpduGuard: true })
 }
 
 /** Sets what a port of a bridge may do. */

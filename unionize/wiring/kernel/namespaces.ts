@@ -1,6 +1,6 @@
 import { closeSync, constants, fstatSync, openSync, statSync } from 'node:fs'
 import { WiringError } from '../errors.ts'
-import { abort, close, errnoName, lastErrno, pidfdOpen, poll, setns } from './libc.ts'
+import { abort, close, errnoName, errnoOf, lastErrno, pidfdOpen, poll, setns } from './libc.ts'
 import { RouteSocket } from './route-socket.ts'
 
 const CLONE_NEWNET = 0x40000000
@@ -108,12 +108,15 @@ function openNamespace(where: Where, path: string): number {
   }
 }
 
-/** A pidfd becomes readable when its process has exited (pidfd_open(2)). */
+/** A pidfd becomes readable when its process has exited (pidfd_open(2)). A signal meanwhile says nothing about that. */
 function hasExited(pidfd: number): boolean {
   const entry = Buffer.alloc(8)
   entry.writeInt32LE(pidfd, 0)
   entry.writeInt16LE(POLLIN, 4)
-  return poll(entry, 1, 0) !== 0
+  for (;;) {
+    const ready = poll(entry, 1, 0)
+    if (ready >= 0 || lastErrno() !== errnoOf('EINTR')) return ready !== 0
+  }
 }
 
 /** setns(2) answers EINVAL for a file that is no network namespace, such as one of `ip netns` after its unmount. */

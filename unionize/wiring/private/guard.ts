@@ -1,5 +1,9 @@
+import { EXTENSION_HEADERS, FRAGMENT } from '../firewall/port-rules.ts'
+import { TCP, UDP } from '../firewall/rules.ts'
 import { addressBytes } from '../input.ts'
 import type { HubShare } from './share.ts'
+
+const SCTP = 132
 
 /** Nothing gets from a bridge of the hub into the hub itself, nor out of it: it is a switch, not a router. */
 const HUB = [
@@ -13,7 +17,7 @@ const HUB = [
 /**
  * The rules of one instance's ports in the hub, in place of any former ones and in one transaction. A port sends from its
  * own MAC and address only, and as neighbour names only itself; no VLAN tags, router advertisements, redirects or DHCPv6
- * server answers, and nothing that is not IPv6. A port without an address here sends nothing.
+ * server answers, extension headers, and nothing that is not IPv6. A port without an address here sends nothing.
  */
 export function guardRules(share: HubShare): string {
   const { scope } = share
@@ -32,6 +36,9 @@ export function guardRules(share: HubShare): string {
     `add rule bridge ${scope} advertisement drop`,
     `add chain bridge ${scope} from_port`,
     `add rule bridge ${scope} from_port ether type { 8021q, 8021ad } drop`,
+    // Behind a header that may be left out, or in a fragment, an advertisement would hide (RFC 7113).
+    `add rule bridge ${scope} from_port ip6 nexthdr { ${EXTENSION_HEADERS.join(', ')} } drop`,
+    `add rule bridge ${scope} from_port ip6 nexthdr ${FRAGMENT} meta l4proto != { ${TCP}, ${UDP}, ${SCTP} } drop`,
     `add rule bridge ${scope} from_port icmpv6 type { nd-router-advert, nd-redirect } drop`,
     `add rule bridge ${scope} from_port udp sport 547 drop`,
     `add rule bridge ${scope} from_port icmpv6 type nd-neighbor-advert jump advertisement`,
