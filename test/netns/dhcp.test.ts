@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, afterEach, before, test } from 'node:test'
@@ -12,6 +21,7 @@ import { WiringLab } from '../support/wiring-lab.ts'
 import { Remote } from '../support/wiring-remote.ts'
 
 const HOST = fileURLToPath(new URL('../support/dhcp-host.ts', import.meta.url))
+const LATE_ARP = fileURLToPath(new URL('../support/late-arp.ts', import.meta.url))
 const GRACE_MS = 600
 const HOST_RESOLVER = readFileSync('/etc/resolv.conf', 'utf8')
 const KEA4 = {
@@ -172,6 +182,14 @@ function clients(): number[] {
     })
 }
 
+/** The dhcpcd of the only folder, not what it runs for a moment; null: none. */
+function client(): number | null {
+  const [name = ''] = readdirSync(join(folder, 'state', 'clients'))
+  const path = join(folder, 'state', 'clients', name, 'run', 'dhcpcd', 'eth1.pid')
+  const pid = existsSync(path) ? Number(readFileSync(path, 'utf8')) : 0
+  return clients().includes(pid) ? pid : null
+}
+
 /** A server rewrites its file in place, so a part of it may be seen for a moment. */
 function hasLeased(expected: readonly string[], ...from: readonly DhcpServer[]): Promise<unknown> {
   const now = () => from.flatMap((server) => server.leased()).sort()
@@ -225,39 +243,62 @@ test('dnsmasq sees renewals too; the route by RA is there; a kill -9 of ours cha
   const leased = await both(made, '10.77.2.1', 'fd77:2::1')
   assert.match(lab.runIn(made.pid, 'ip', 'route'), /10\.99\.0\.0\/16 via 10\.77\.2\.9/, 'the classless route')
   await until('the router is known', () => /default via fe80/.test(lab.runIn(made.pid, 'ip', '-6', 'route')))
-  const [client] = clients()
+  const first = client() ?? 0
   await dhcp.kill()
   // Its shortest lease is renewed after a minute; told to, dhcpcd does the same at once.
   for (const round of [1, 2]) {
-    process.kill(client ?? 0, 'SIGUSR1')
+    process.kill(first, 'SIGUSR1')
     const seen = (word: RegExp) => times(server.log(), word) >= round
     const renewed = () => seen(/DHCPRENEW\(v0\)/g) && times(server.log(), /DHCPACK\(v0\)/g) > round
     await until(`dnsmasq sees renewal ${round}`, renewed)
   }
   dhcp = await start()
   await dhcp.ask('keep', targetOf(made), [wanted(mac)])
-  assert.deepEqual(clients(), [client], 'the client was taken over')
+  assert.equal(client(), first, 'the client was taken over')
   await hasLeased(leased, server)
 
   await dhcp.kill()
-  process.kill(client ?? 0, 'SIGKILL')
+  process.kill(first, 'SIGKILL')
   dhcp = await start()
-  await until('another client runs', () => clients().length === 1 && clients()[0] !== client)
+  const second = await until('another client runs', () => client() !== first && client())
   assert.deepEqual((await both(made, '10.77.2.1', 'fd77:2::1')).sort(), leased.sort())
   await hasLeased(leased, server)
 
-  const [second] = clients()
-  process.kill(second ?? 0, 'SIGKILL')
-  await until('a client that died is replaced', () => clients().length === 1 && clients()[0] !== second)
-  await until('the new one has confirmed its leases', () => /leased 10/.test(log()) && /REPLY6/.test(log()))
+  process.kill(second, 'SIGKILL')
+  const third = await until('a client that died is replaced', () => client() !== second && client())
+
+  process.kill(third, 'SIGKILL')
   await dhcp.ask('release', keyOf(made))
-  await until('dnsmasq has both back', () => server.leased().length === 0)
+  await until('dnsmasq has both back, though their client was dead', () => server.leased().length === 0)
 
   // dnsmasq chooses by MAC and DUID; Kea gives the next free one after a release.
   await dhcp.ask('keep', targetOf(made), [wanted(mac)])
   assert.deepEqual((await both(made, '10.77.2.1', 'fd77:2::1')).sort(), leased.sort(), 'the same MAC, the same leases')
   await dhcp.ask('release', keyOf(made))
   await server.stop()
+})
+
+test('a release reaches a server whose MAC is not known and comes late', async () => {
+  const mac = '02:00:00:77:02:03'
+  const server = await dnsmasq()
+  const made = await box('br-dns', mac)
+  const inside = [`--net=/run/netns/${serverNamespace('br-dns')}`]
+  execFileSync('nsenter', [...inside, 'sysctl', '-qw', 'net.ipv4.conf.v0.arp_ignore=8'])
+  const late = new Remote(['nsenter', ...inside, process.execPath, LATE_ARP, 'v0', '10.77.2.1', '100'])
+  try {
+    await late.ask('ready')
+    await dhcp.ask('keep', targetOf(made), [wanted(mac, { families: ['ipv4'] })])
+    await until('it has an address', () => has(made, '10.77.2.1'))
+    await until('dnsmasq has leased it', () => server.leased().length === 1)
+    lab.runIn(made.pid, 'ip', 'neigh', 'flush', 'dev', 'eth1')
+    await dhcp.ask('release', keyOf(made))
+    lab.run('ip', 'link', 'delete', `b${made.pid}`) // as the wiring does next
+    await until('dnsmasq has it back', () => server.leased().length === 0)
+  } finally {
+    await late.kill()
+    execFileSync('nsenter', [...inside, 'sysctl', '-qw', 'net.ipv4.conf.v0.arp_ignore=0'])
+    await server.stop()
+  }
 })
 
 test('a container that ends gives its lease back, and its namespace is not kept alive', async () => {

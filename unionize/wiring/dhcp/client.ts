@@ -1,10 +1,12 @@
 import { type FSWatcher, readFileSync, statSync, watch } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { wording } from '../../../common/errors.ts'
+import { WiringError } from '../errors.ts'
 import type { ProcessExits } from '../exits.ts'
 import { OWN_FOLDER } from '../kernel/seclusion.ts'
 import type { WiringLog } from '../wiring.ts'
 import { launchClient } from './launch.ts'
+import { awaitInFolder, readNote } from './notes.ts'
 import { identify, namespaceId, type ProcessId, pathOf, runs } from './processes.ts'
 import type { ClientRecord } from './records.ts'
 
@@ -12,12 +14,14 @@ import type { ClientRecord } from './records.ts'
 const RESTART = { first: 1_000, most: 60_000 }
 /** Milliseconds that a client gets to end before it is killed. */
 const ENDING_MS = 5_000
+/** Milliseconds that servers get, before a release, to confirm what a client holds: once after its start, once more by a renewal. */
+const CONFIRMING_MS = { start: 3_000, renewal: 1_000 }
 
 /** How a client is ended: `release` gives the lease back and takes its addresses and routes away; `leave` keeps all. */
 export type Ending = 'release' | 'leave'
 
 /** What dhcpcd does on these signals (dhcpcd(8)); with `persistent` SIGTERM leaves addresses and routes. */
-const SIGNALS = { release: 'SIGALRM', leave: 'SIGTERM' } as const
+const SIGNALS = { release: 'SIGALRM', leave: 'SIGTERM', renew: 'SIGUSR1' } as const
 
 /** One running dhcpcd: found again or started, and started again when it ends by itself. */
 export class Client {
@@ -73,17 +77,52 @@ export class Client {
   async end(how: Ending): Promise<void> {
     this.letGo()
     await this.#launching.catch(() => {}) // whoever launched it has the error
-    const found = this.#process ?? this.#find()
-    if (found === null || !runs(found)) return
+    if (how === 'release') await this.#confirm()
+    const found = this.#present()
+    if (found === null) return
     const { promise: gone, resolve } = Promise.withResolvers<void>()
     this.#exits.watch(found.pid, resolve)
-    process.kill(found.pid, SIGNALS[how])
+    signal(found, SIGNALS[how])
     const timer = setTimeout(() => {
       this.#tell('warn', `dhcpcd did not end within ${ENDING_MS / 1000} s and is killed`)
-      if (runs(found)) process.kill(found.pid, 'SIGKILL')
+      signal(found, 'SIGKILL')
     }, ENDING_MS)
     await gone
     clearTimeout(timer)
+  }
+
+  /**
+   * Makes sure that a release will reach its server. A client gives back only what it has been confirmed since its start,
+   * so one that died is started for it. And DHCPv4's release is one packet that nobody acknowledges: when it has to wait
+   * for the server's MAC it is lost, since dhcpcd takes the address away at once; a renewal makes the MAC known.
+   */
+  async #confirm(): Promise<void> {
+    const held = () => (['ipv4', 'ipv6'] as const).flatMap((family) => readNote(this.#folder, family) ?? [])
+    if (held().length === 0) return
+    const lost = (why: string) => this.#tell('warn', 'a lease may not be given back; it ends by its time', { why })
+    try {
+      if (this.#present() === null) await this.#launch()
+    } catch (error) {
+      lost(wording(error))
+      return
+    }
+    const found = this.#present()
+    const ours = () => held().every(({ client }) => client === found?.pid)
+    if (found === null || !(await awaitInFolder(this.#folder, ours, CONFIRMING_MS.start))) {
+      lost('no server confirms it')
+      return
+    }
+    const former = readNote(this.#folder, 'ipv4')
+    if (former === null) return
+    const renewed = () => readNote(this.#folder, 'ipv4')?.version !== former.version
+    if (former) return
+    if (!(await awaitInFolder(this.#folder, renewed, CONFIRMING_MS.renewal))) lost('its server does not answer')
+  }
+
+  /** Its process, if it runs. */
+  #present(): ProcessId | null {
+    const found = this.#process ?? this.#find()
+    return found !== null && runs(found) ? found : null
   }
 
   /** Watches no more; the client goes on. */
@@ -115,7 +154,12 @@ export class Client {
   }
 
   async #start(): Promise<void> {
-    const pid = await launchClient(pathOf(this.record.namespace), this.#folder, this.record.wanted)
+    const { namespace, namespaceId: id, owner, label } = this.record
+    // Its path may lead to somebody else's by now.
+    if (namespaceId(pathOf(namespace)) !== id || (owner !== null && !runs(owner))) {
+      throw new WiringError('namespace-gone', `${label} has no longer the network namespace of its DHCP client`)
+    }
+    const pid = await launchClient(pathOf(namespace), this.#folder, this.record.wanted)
     const found = identify(pid)
     if (found === null) this.#ended()
     else if (this.#over) this.#process = found
@@ -172,5 +216,15 @@ export class Client {
 
   #tell(level: 'info' | 'warn' | 'error', message: string, fields: Record<string, unknown> = {}): void {
     this.#log(level, message, { target: this.record.label, interface: this.record.wanted.name, ...fields })
+  }
+}
+
+/** One that has ended by now needs no signal. */
+function signal(to: ProcessId, name: NodeJS.Signals): void {
+  if (!runs(to)) return
+  try {
+    process.kill(to.pid, name)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
   }
 }
