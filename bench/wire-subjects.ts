@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { chmodSync, existsSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { wiringShape } from '../common/wiring-spec.ts'
@@ -24,6 +24,8 @@ export interface Subject {
   /** All of it is gone afterwards. */
   unwire(sandboxes: readonly Sandbox[]): Promise<void>
   promised(sandbox: Sandbox, changed: boolean): Promised
+  /** Milliseconds of a processor that wiring has taken so far: unlike others they do not grow with what else runs. */
+  readonly processor?: () => number
 }
 
 /** What is ours: the wiring process with its clients. */
@@ -39,6 +41,11 @@ const guarded = (sandbox: Sandbox, changed: boolean): Promised => ({
   guarded: true,
 })
 
+/** Of the main thread: the first field of /proc/PID/schedstat, in nanoseconds. */
+function processorOf(pid: number | undefined): number {
+  return Number(readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[0]) / 1e6
+}
+
 async function timed(work: () => Promise<unknown>): Promise<number> {
   const began = performance.now()
   await work()
@@ -48,7 +55,7 @@ async function timed(work: () => Promise<unknown>): Promise<number> {
 /** The wiring as `unionize` has it: in a process of its own, asked over a socket and measured by the one who asks. */
 export async function ours(lab: WireLab, batch: number): Promise<Ours> {
   const socket = join(lab.folder, 'wiring.sock')
-  await lab.start('wire-service.ts', socket, join(lab.folder, 'declared'))
+  const service = await lab.start('wire-service.ts', socket, join(lab.folder, 'declared'))
   const { wiring, interfaces } = connectWiring({
     socket,
     version: 'bench',
@@ -68,6 +75,10 @@ export async function ours(lab: WireLab, batch: number): Promise<Ours> {
       await Promise.all(sandboxes.map((sandbox) => wiring.detach(sandbox.link)))
     },
     promised: guarded,
+    processor: () => {
+      const { user, system } = process.threadCpuUsage()
+      return processorOf(service.pid) + (user + system) / 1000
+    },
   }
   return { wiring, interfaces, subject }
 }
@@ -151,6 +162,7 @@ export function compiled(lab: WireLab, batch: number): Subject {
       }
     },
     promised: guarded,
+    processor: () => processorOf(child.pid),
   }
 }
 

@@ -50,9 +50,12 @@ async function compare(subjects: readonly Subject[], sandboxes: readonly Sandbox
       if (subject === undefined) continue
       const batch = sandboxes.slice(0, subject.batch)
       const times: Times[] = []
+      const { change, processor = () => 0 } = subject
+      const worked = processor()
       for (const sandbox of batch) times.push(await subject.wire(sandbox))
+      const took = (processor() - worked) / batch.length
+      if (took > 0) times.push({ 'wire, time of a processor': took })
       await verify(batch, (sandbox) => subject.promised(sandbox, false))
-      const { change } = subject
       if (change !== undefined) {
         for (const sandbox of batch) times.push(await change(sandbox))
         await verify(batch, (sandbox) => subject.promised(sandbox, true))

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { closeSync, openSync } from 'node:fs'
 import { after, before, beforeEach, describe, it } from 'node:test'
 import type { Target } from '../../unionize/wiring/interfaces/interfaces.ts'
 import { type EngineProcess, InterfacesLab, said, type Wish } from '../support/interfaces-lab.ts'
@@ -187,6 +188,23 @@ describe('a changed spec', () => {
     await assert.rejects(engine.wire(target, wish), (error: RemoteError) => error.code === 'bridge-missing')
     const device: Wish = { ...FIRST, link: { kind: 'macvlan', parent: 'none0' } }
     await assert.rejects(engine.wire(target, device), (error: RemoteError) => error.code === 'device-missing')
+  })
+
+  it('a namespace that another has replaced does not keep its names, even while somebody lives in it', async () => {
+    const old = lab.target('restarted')
+    const wish = { ...FIRST, hostName: 'again-eth1' }
+    await engine.wire(old, wish)
+    // The old namespace lives on, as it does for the moment that the kernel needs to bury it.
+    const lodger = openSync(`/run/netns/${lab.nameOf('restarted')}`, 'r')
+    lab.end('restarted')
+    const next = lab.target('restarted')
+    const steps = ['eth1: remove its outer end again-eth1', 'eth1: make it: port of bridge br1']
+    assert.deepEqual(said(await engine.plan(next, wish)).slice(0, 2), steps)
+    assert.deepEqual(said(await engine.wire(next, wish)).slice(0, 2), steps)
+    closeSync(lodger)
+    assert.deepEqual(said(await engine.wire(next, wish)), [])
+    await engine.unwire(next)
+    lab.end('restarted')
   })
 
   it('long names are made safe, always the same, and found by their long name', async () => {

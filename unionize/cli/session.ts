@@ -99,8 +99,8 @@ async function open(settings: Settings): Promise<Opened> {
     return { interfaces, service: true, close: () => wiring.stop() }
   }
   demandCapabilities()
-  const { startInterfaces } = await import('../wiring/interfaces/start.ts')
-  const interfaces = startInterfaces({ directory: settings['wiring.directory'], log })
+  const { interfacesHere } = await import('../wiring/interfaces/here.ts')
+  const interfaces = interfacesHere({ directory: settings['wiring.directory'] })
   return { interfaces, service: false, close: () => interfaces.stop() }
 }
 

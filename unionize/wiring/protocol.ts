@@ -1,5 +1,4 @@
 import type { DropCounts } from '../../common/drop-reasons.ts'
-import type { SentError } from './errors.ts'
 import type { HubRest, HubShare } from './private/share.ts'
 import type { HostNetwork, Passage, Placement, SandboxLink, Source } from './wiring.ts'
 
@@ -45,12 +44,3 @@ export interface Caller {
   /** Resolves when the calls under way are done. */
   stop(): Promise<void>
 }
-
-export type ToWorker = (Call & { readonly id: number }) | 'stop'
-
-/** From a worker: that it is there, the end of a call, or something for the log. */
-export type FromWorker =
-  | { readonly loaded: true }
-  | { readonly id: number; readonly answer: unknown }
-  | { readonly id: number; readonly error: SentError }
-  | { readonly warning: string }

@@ -1,4 +1,4 @@
-import type { Action } from './act.ts'
+import type { Action, HostAction } from './act.ts'
 import type { Difference, Step } from './interfaces.ts'
 
 /** One thing that is to be done, and why. */
@@ -11,6 +11,9 @@ export interface Change {
   readonly difference: Omit<Difference, 'interface'> | null
   readonly act: Action
 }
+
+/** A change of the host alone. */
+export type HostChange = Change & { readonly act: HostAction }
 
 /** A change for which the kernel differs in one field. */
 export function differing(

@@ -9,12 +9,12 @@ import type { Difference, Namespace, Step, Target, Wired } from './interfaces.ts
 import { locked } from './lock.ts'
 import { safeName } from './names.ts'
 import { describe } from './nature.ts'
-import { observe, observeSupports, seenOf, supportsOf } from './observe.ts'
+import { observe, observeSupports, type Scene, seenOf, supportsOf } from './observe.ts'
 import { type Plan, plan, planCleanup, planRemoval } from './plan.ts'
 import { planRoutes, planRules } from './plan-routing.ts'
 import { describeKept } from './show.ts'
 import { type Kept, State } from './state.ts'
-import { clearLeftovers } from './undo.ts'
+import { clearLeftovers, planOuterEnds } from './undo.ts'
 import { type Wanted, wantedOf } from './wanted.ts'
 
 /** The verbs of `Interfaces`, carried out on the calling thread before they return. */
@@ -62,9 +62,15 @@ export function createEngine(options: EngineOptions): Engine {
     state.readAll().some((kept) => kept.key !== key && kept.supports.includes(support))
 
   /** All that `wire` would do, and what it would remember, given what is known of before. */
-  const prepare = (ground: Ground, target: Target, spec: WiringSpec, known: Pick<Kept, 'made' | 'supports'>) => {
+  const prepare = (
+    ground: Ground,
+    target: Target,
+    spec: WiringSpec,
+    known: Pick<Kept, 'made' | 'supports'>,
+    going: ReadonlySet<string> = new Set(),
+  ) => {
     const wanted = wantedOf(target.key, spec)
-    const scene = observe(ground, known, wanted)
+    const scene = withFree(observe(ground, known, wanted), wanted, going)
     const decided = plan(wanted, known, scene, { label: target.label, isClaimed: isClaimedBeside(target.key) })
     const { key, label, namespace } = target
     const identity = identityOf(ground.sandbox)
@@ -90,8 +96,12 @@ export function createEngine(options: EngineOptions): Engine {
     plan: (target, spec) => {
       const former = state.read(target.key)
       return onGround(places(), { ...target, peers: peersOf(target, spec) }, (ground) => {
-        const { plan } = prepare(ground, target, spec, knownOf(former, identityOf(ground.sandbox)))
-        return stepsOf([...plan.removals, ...plan.changes, ...plan.cleanup])
+        const identity = identityOf(ground.sandbox)
+        const orphans = orphansOf(former, identity)
+        const ends = planOuterEnds(places(), orphans)
+        const going = new Set(ends.flatMap((end) => orphans[end.interface]?.hostName ?? []))
+        const { plan } = prepare(ground, target, spec, knownOf(former, identity), going)
+        return stepsOf([...ends, ...plan.removals, ...plan.changes, ...plan.cleanup])
       })
     },
     wire: (target, spec) => {
@@ -99,7 +109,9 @@ export function createEngine(options: EngineOptions): Engine {
       return locked(directory, () => {
         const former = state.read(target.key)
         return onGround(places(), { ...target, peers: peersOf(target, spec) }, (ground) => {
-          const known = knownOf(former, identityOf(ground.sandbox))
+          const identity = identityOf(ground.sandbox)
+          const known = knownOf(former, identity)
+          const buried = run(ground, planOuterEnds(ground, orphansOf(former, identity)))
           const first = prepare(ground, target, spec, known)
           const removed = run(ground, first.plan.removals)
           // What went may have been in the way of what comes, or is needed for it on the host.
@@ -116,7 +128,7 @@ export function createEngine(options: EngineOptions): Engine {
           }
           const cleaned = run(ground, plan.cleanup)
           write(state, during, after)
-          return [...removed, ...changed, ...cleaned]
+          return [...buried, ...removed, ...changed, ...cleaned]
         })
       })
     },
@@ -219,6 +231,25 @@ function knownOf(former: Kept | null, identity: string): Pick<Kept, 'made' | 'su
   if (former.identity === identity) return former
   const made = Object.entries(former.made).filter(([, one]) => one.former !== null)
   return { made: Object.fromEntries(made), supports: former.supports }
+}
+
+/**
+ * What was made in a namespace that another has replaced, such as that of a container that restarted: the kernel may be
+ * burying it still, and its outer ends have the names that those of the new one are to have.
+ */
+function orphansOf(former: Kept | null, identity: string): Kept['made'] {
+  if (former === null || former.identity === identity || bootOf(former.identity) !== bootOf(identity)) return {}
+  return Object.fromEntries(Object.entries(former.made).filter(([, one]) => one.former === null))
+}
+
+/** The scene as it will be when outer ends of these names have gone. */
+function withFree(scene: Scene, wanted: readonly Wanted[], going: ReadonlySet<string>): Scene {
+  const free = new Set(wanted.flatMap(({ name, hostName }) => (hostName !== null && going.has(hostName) ? [name] : [])))
+  if (free.size === 0) return scene
+  const seen = [...scene.seen].map(
+    ([name, one]) => [name, free.has(name) ? { ...one, outerNameTaken: false } : one] as const,
+  )
+  return { ...scene, seen: new Map(seen) }
 }
 
 function without(made: Kept['made'], names: readonly string[]): Kept['made'] {

@@ -2,7 +2,7 @@ import { WiringError } from '../errors.ts'
 import type { Family } from '../kernel/ip.ts'
 import { familyOf, prefixOf, prefixText } from '../kernel/ip.ts'
 import { bringDown, bringUp, type HostAction, removeInner, removeSupport, settle, takeOut, tell } from './act.ts'
-import { type Change, consequent, differing, silent } from './change.ts'
+import { type Change, consequent, differing, type HostChange, silent } from './change.ts'
 import { describe, isOfKind, newNature } from './nature.ts'
 import { OUR_GROUP, OVS_PREFIX, type Scene, type Seen, type Support, seenOf, supportsOf } from './observe.ts'
 import { planAddresses, planSettings } from './plan-addresses.ts'
@@ -207,7 +207,7 @@ export function planCleanup(
   names: readonly string[],
   leaving: ReadonlySet<string>,
   supports: ReadonlyMap<string, Support>,
-): (Change & { readonly act: HostAction })[] {
+): HostChange[] {
   return names.flatMap((name) => {
     if (name.startsWith(OVS_PREFIX)) {
       const bridge = name.slice(OVS_PREFIX.length)

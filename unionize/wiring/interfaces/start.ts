@@ -1,44 +1,41 @@
-import { received, sendable, WiringError } from '../errors.ts'
+import type { WiringSpec } from '../../../common/wiring-spec.ts'
+import { Thread } from '../thread.ts'
 import type { WiringLog } from '../wiring.ts'
-import { createEngine, type Engine } from './engine.ts'
-import type { Interfaces } from './interfaces.ts'
+import type { Difference, Interfaces, Step, Target, Wired } from './interfaces.ts'
+
+/** What the engine's thread is given for each verb. */
+export interface EngineCalls {
+  readonly plan: { readonly target: Target; readonly spec: WiringSpec }
+  readonly wire: { readonly target: Target; readonly spec: WiringSpec }
+  readonly check: { readonly key: string }
+  readonly unwire: { readonly key: string; readonly names: readonly string[] | undefined }
+  readonly show: object
+}
+
+interface EngineAnswers {
+  readonly plan: readonly Step[]
+  readonly wire: readonly Step[]
+  readonly check: readonly Difference[]
+  readonly unwire: readonly Step[]
+  readonly show: readonly Wired[]
+}
+
+const WORKER = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url)
 
 /**
- * Starts the engine for this network namespace, on the calling thread: for a process that does little else. One call after
- * another, with room for other events between two of them.
+ * Starts the engine for this network namespace in a thread of its own: removing a link takes the kernel some 15 ms, and who
+ * else changes wirings is waited for.
  * @param options.directory where is kept what is needed to find and undo every wiring; made if it is missing
  */
 export function startInterfaces(options: { readonly directory: string; readonly log: WiringLog }): Interfaces {
-  const engine = createEngine({ stateDirectory: options.directory })
-  let last: Promise<unknown> = Promise.resolve()
-  let stopped = false
-  const call = <T>(verb: string, work: (engine: Engine) => T): Promise<T> => {
-    if (stopped) return Promise.reject(new WiringError('wiring-stopped', `"${verb}" came after the wiring stopped`))
-    const answer = last.then(() => turn(() => work(engine)))
-    last = answer.catch(() => {})
-    return answer
-  }
+  const worker = { file: WORKER, data: options.directory }
+  const thread = new Thread<EngineCalls, EngineAnswers>('interfaces', worker, options.log)
   return {
-    plan: (target, spec) => call('plan', (engine) => engine.plan(target, spec)),
-    wire: (target, spec) => call('wire', (engine) => engine.wire(target, spec)),
-    check: (key) => call('check', (engine) => engine.check(key)),
-    unwire: (key, names) => call('unwire', (engine) => engine.unwire(key, names)),
-    show: () => call('show', (engine) => engine.show()),
-    async stop() {
-      stopped = true
-      await last
-    },
+    plan: (target, spec) => thread.call('plan', { target, spec }),
+    wire: (target, spec) => thread.call('wire', { target, spec }),
+    check: (key) => thread.call('check', { key }),
+    unwire: (key, names) => thread.call('unwire', { key, names }),
+    show: () => thread.call('show', {}),
+    stop: () => thread.stop(),
   }
-}
-
-function turn<T>(work: () => T): Promise<T> {
-  return new Promise((resolve, reject) => {
-    setImmediate(() => {
-      try {
-        resolve(work())
-      } catch (thrown) {
-        reject(received(sendable(thrown)))
-      }
-    })
-  })
 }

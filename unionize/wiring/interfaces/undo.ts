@@ -6,7 +6,8 @@ import { deleteLink, getLinks, rename, setDown, setMac, setMaster, setMtu, setUp
 import type { Request, RouteSocket } from '../kernel/route-socket.ts'
 import { addRoute } from '../kernel/routes.ts'
 import { waitUntil } from '../waiting.ts'
-import { OUTER_ALIAS } from './act.ts'
+import { type HostAction, OUTER_ALIAS } from './act.ts'
+import { consequent, type HostChange, stepsOf } from './change.ts'
 import { findFormer } from './device.ts'
 import type { Places } from './ground.ts'
 import type { Step } from './interfaces.ts'
@@ -79,17 +80,33 @@ function routeRequest(index: number, route: FormerDevice['routes'][number]): Req
  * @throws WiringError `device-missing` while a device has not returned (retryable)
  */
 export function clearLeftovers(places: Places, made: Kept['made']): Step[] {
-  const { host, ovs } = places
-  return Object.entries(made).flatMap(([name, { link, hostName, former }]) => {
-    if (former !== null) return returned(host, name, former)
-    if (hostName === null) return []
-    const gone = link.kind === 'ovs' && ovs.removePort(hostName)
-    const outer = findLink(host, hostName)
-    if (outer?.kind !== 'veth' || !outer.alias.startsWith(OUTER_ALIAS)) {
-      return gone ? [{ interface: name, text: `take the port ${hostName} away` }] : []
+  const returns = Object.entries(made).flatMap(([name, { former }]) =>
+    former === null ? [] : returned(places.host, name, former),
+  )
+  const ends = planOuterEnds(places, made)
+  for (const { act } of ends) act(places)
+  return [...returns, ...stepsOf(ends)]
+}
+
+/**
+ * Takes away outer ends on the host whose namespace is no more, or was replaced by another: the kernel removes them some
+ * time later, and not while somebody still lives there.
+ */
+export function planOuterEnds(places: Pick<Places, 'host' | 'ovs'>, made: Kept['made']): HostChange[] {
+  return Object.entries(made).flatMap(([name, { link, hostName }]) => {
+    // The outer end in another namespace is none of the host's, whatever here has its name.
+    if (hostName === null || (link.kind === 'veth' && link.to !== undefined)) return []
+    const outer = findLink(places.host, hostName)
+    const there = outer?.kind === 'veth' && outer.alias.startsWith(OUTER_ALIAS)
+    const port = link.kind === 'ovs' && places.ovs.portOf(hostName) !== null
+    if (!there && !port) return []
+    const text = there ? `remove its outer end ${hostName}` : `take the port ${hostName} away`
+    const act: HostAction = ({ host, ovs }) => {
+      if (port) ovs.removePort(hostName)
+      if (!there) return
+      host.ask({ interface: hostName, purpose: 'remove it', bytes: deleteLink(outer.index), fine: ['ENODEV'] })
     }
-    host.ask({ interface: hostName, purpose: 'remove it', bytes: deleteLink(hostName), fine: ['ENODEV'] })
-    return [{ interface: name, text: `remove its outer end ${hostName}` }]
+    return [{ ...consequent(name, text, act), act }]
   })
 }
 

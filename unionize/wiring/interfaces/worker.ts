@@ -1,0 +1,16 @@
+import { workerData } from 'node:worker_threads'
+import { answerCalls } from '../answering.ts'
+import { createEngine } from './engine.ts'
+import type { EngineCalls } from './start.ts'
+
+answerCalls(() => {
+  const engine = createEngine({ stateDirectory: workerData as string })
+  const verbs: { readonly [V in keyof EngineCalls]: (args: EngineCalls[V]) => unknown } = {
+    plan: ({ target, spec }) => engine.plan(target, spec),
+    wire: ({ target, spec }) => engine.wire(target, spec),
+    check: ({ key }) => engine.check(key),
+    unwire: ({ key, names }) => engine.unwire(key, names),
+    show: () => engine.show(),
+  }
+  return verbs
+})
