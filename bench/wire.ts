@@ -89,7 +89,7 @@ async function total(wirings: number, work: () => Promise<unknown>): Promise<Tot
   return { wirings, ms: performance.now() - began, busyMs: Math.max(active, (user + system) / 1000) }
 }
 
-async function crowd({ wiring, subject }: Ours, sandboxes: readonly Sandbox[]) {
+async function crowd({ wiring, subject }: Ours, baseline: Subject, sandboxes: readonly Sandbox[]) {
   const n = sandboxes.length
   const promised = (sandbox: Sandbox) => subject.promised(sandbox, false)
   const wireAll = (list: readonly Sandbox[]) =>
@@ -99,6 +99,13 @@ async function crowd({ wiring, subject }: Ours, sandboxes: readonly Sandbox[]) {
         await wiring.place(sandbox)
       }),
     )
+  const baselineRow = await total(n, async () => {
+    for (const sandbox of sandboxes) await baseline.wire(sandbox)
+  })
+  await verify(sandboxes, promised)
+  await wiring.replacePassages([], [])
+  await subject.unwire(sandboxes)
+  verifyGone()
   const removed = () => total(n, () => subject.unwire(sandboxes))
   const row = await total(n, async () => {
     for (const sandbox of sandboxes) await subject.wire(sandbox)
@@ -110,7 +117,7 @@ async function crowd({ wiring, subject }: Ours, sandboxes: readonly Sandbox[]) {
   await verify(sandboxes, promised)
   const afterParallel = await removed()
   verifyGone()
-  return { row, parallel, detach: afterRow.ms < afterParallel.ms ? afterParallel : afterRow }
+  return { baselineRow, row, parallel, detach: afterRow.ms < afterParallel.ms ? afterParallel : afterRow }
 }
 
 function report(summaries: ReadonlyMap<string, Summary>): string {
@@ -126,9 +133,10 @@ const lab = new WireLab()
 try {
   const mine = await ours(lab, BATCH)
   const sandboxes = await lab.sandboxes(Math.max(many, BATCH))
+  const baseline = compiled(lab, BATCH)
   const subjects = [
     mine.subject,
-    compiled(lab, BATCH),
+    baseline,
     batches(2),
     ...(values['no-declared'] ? [] : [declared(mine.interfaces, BATCH)]),
     ...(values.pipework === undefined ? [] : [pipework(lab, values.pipework, 1)]),
@@ -143,12 +151,18 @@ try {
   if (pipes !== undefined)
     process.stdout.write(`\npipework takes ${(pipes / wire).toFixed(0)} times as long as unionize\n`)
 
-  const totals = await crowd(mine, sandboxes.slice(0, many))
+  const totals = await crowd(mine, baseline, sandboxes.slice(0, many))
+  const { baselineRow } = totals
   const row = (name: string, t: Total) => [name, t.wirings, t.ms, t.ms / t.wirings, t.busyMs / t.wirings]
   process.stdout.write(
     `\n${table(
       ['milliseconds', 'wirings', 'in total', 'each', 'main thread busy, each'],
-      [row('in a row', totals.row), row('in parallel', totals.parallel), row('removed', totals.detach)],
+      [
+        row('in a row: C program', baselineRow).with(-1, ''),
+        row('in a row', totals.row),
+        row('in parallel', totals.parallel),
+        row('removed', totals.detach),
+      ],
     )}`,
   )
   const figures = { rounds, summaries: Object.fromEntries(summaries), totals }

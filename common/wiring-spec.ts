@@ -19,6 +19,10 @@ const longName = z
   .max(200)
 const address = z.string().refine((text) => isIP(text) !== 0, 'expected an IPv4 or IPv6 address')
 const prefix = z.string().refine(isPrefix, 'expected an address and a prefix length, such as 10.1.1.5/24 or fd00::5/64')
+const ownPrefix = prefix.refine(
+  (text) => !/^[0:.]*\//.test(text),
+  'expected an address of its own: where there is to be none, leave it out',
+)
 const uint32 = z.number().int().min(0).max(0xffff_ffff)
 const vlanId = z.number().int().min(1).max(4094)
 const mac = z
@@ -111,7 +115,7 @@ const link = z.discriminatedUnion('kind', [
     to: z.string().min(1).optional(),
     peer: z.strictObject({
       name: longName.optional(),
-      addresses: z.array(prefix).default([]),
+      addresses: z.array(ownPrefix).default([]),
       mac: mac.optional(),
     }),
   }),
@@ -172,7 +176,7 @@ export const interfaceShape = z.strictObject({
   mac: z.union([z.string().regex(/^hash:.+$/, 'expected hash:TEXT'), mac]).optional(),
   /** Bytes; absent: that of bridge or parent. */
   mtu: z.number().int().min(68).max(65535).optional(),
-  addresses: z.array(prefix).default([]),
+  addresses: z.array(ownPrefix).default([]),
   /**
    * `static`: `addresses` alone. `slaac`: from router advertisements too. `dhcp`: DHCPv6 and DHCPv4, kept renewed as long
    * as the namespace lives; `dhcp4` and `dhcp6` one of them.

@@ -6,6 +6,7 @@ import { addSettingsFlags, settingsFromFlags } from '../common/settings-flags.ts
 import { ownVersion } from '../common/version.ts'
 import { addWiringCommands } from './cli/commands.ts'
 import { EXIT, exitCodeOf, linesOf } from './cli/exit.ts'
+import { say } from './cli/output.ts'
 import { keepRunning } from './running.ts'
 import { type Settings, settingsTable } from './settings.ts'
 import { becomeWiring } from './wiring/become.ts'
@@ -133,7 +134,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 
 main().catch((error) => {
   if (!(error instanceof CommanderError)) {
-    for (const line of linesOf(error)) process.stderr.write(`unionize: ${line}\n`)
+    for (const line of linesOf(error)) say(`unionize: ${line}`)
   }
   process.exit(exitCodeOf(error))
 })

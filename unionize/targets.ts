@@ -65,13 +65,24 @@ function namedTarget(given: string): Target {
   const folder = dirname(given)
   const path = existsSync(folder) ? join(realpathSync(folder), basename(given)) : given
   const label = `netns:${dirname(path) === NAMED ? basename(path) : path}`
-  if (!statSync(path, { throwIfNoEntry: false })?.isFile()) {
+  if (!isFile(path)) {
     throw new WiringError(
       'target-missing',
       `there is no network namespace at ${path}: "ip netns list" shows those that have names`,
     )
   }
   return { key: `netns:${path}`, label, namespace: { path } }
+}
+
+/** @throws WiringError `not-permitted` */
+function isFile(path: string): boolean {
+  try {
+    return statSync(path, { throwIfNoEntry: false })?.isFile() ?? false
+  } catch (thrown) {
+    const { code } = thrown as NodeJS.ErrnoException
+    if (code !== 'EACCES' && code !== 'EPERM') return false // a link in a circle, a part that is no folder: nothing is there
+    throw new WiringError('not-permitted', `${path} may not be looked at (${code}): root and CAP_SYS_PTRACE are needed`)
+  }
 }
 
 /** Whoever shares the namespace of another container is wired as that one: there is but one namespace. */

@@ -1,5 +1,5 @@
 import { suggestion } from '../../common/config.ts'
-import { plain } from '../../common/table.ts'
+import { plain } from '../../common/plain.ts'
 import type { ApiClient } from '../api/client.ts'
 import type { EventShape, HostShape, InstanceShape, LeaseShape, TemplateShape } from '../api/wire.ts'
 import { age, until } from './ages.ts'

@@ -1,5 +1,5 @@
 import { styleText } from 'node:util'
-import { plain } from '../../common/table.ts'
+import { plain } from '../../common/plain.ts'
 
 /** One column: its head, and what it says of an item. */
 export interface Column<T> {

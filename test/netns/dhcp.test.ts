@@ -47,6 +47,8 @@ let folder: string
 let dhcp: Remote
 let lastBox = 0
 const servers: DhcpServer[] = []
+/** Those that end with the test that started them. */
+const ofTest: DhcpServer[] = []
 const boxes: Remote[] = []
 
 before(async () => {
@@ -87,6 +89,8 @@ after(async () => {
 afterEach(async () => {
   if (dhcp.process.exitCode !== null || dhcp.process.signalCode !== null) dhcp = await start()
   for (const key of [...boxes.map(keyOf), 'container:x']) await dhcp.ask('release', key)
+  for (const server of ofTest.splice(0)) await server.stop()
+  rmSync(join(folder, 'br-dns'), { recursive: true, force: true })
 })
 
 async function start(): Promise<Remote> {
@@ -106,7 +110,7 @@ async function dnsmasq(v4 = '10.77.2.100,10.77.2.199', v6 = 'fd77:2::100,fd77:2:
   const router = '--dhcp-option=option:router,10.77.2.1'
   const classless = '--dhcp-option=option:classless-static-route,10.99.0.0/16,10.77.2.9,0.0.0.0/0,10.77.2.1'
   const server = await startDnsmasq(place('br-dns'), { v4, v6 }, [...options, router, classless])
-  servers.push(server)
+  ofTest.push(server)
   return server
 }
 
@@ -182,12 +186,12 @@ function clients(): number[] {
     })
 }
 
-/** The dhcpcd of the only folder, not what it runs for a moment; null: none. */
+/** The dhcpcd of the only folder, once nothing else runs with it: what starts it, or what it runs; null: none. */
 function client(): number | null {
   const [name = ''] = readdirSync(join(folder, 'state', 'clients'))
   const path = join(folder, 'state', 'clients', name, 'run', 'dhcpcd', 'eth1.pid')
   const pid = existsSync(path) ? Number(readFileSync(path, 'utf8')) : 0
-  return clients().includes(pid) ? pid : null
+  return clients().join() === String(pid) ? pid : null
 }
 
 /** A server rewrites its file in place, so a part of it may be seen for a moment. */
@@ -243,7 +247,7 @@ test('dnsmasq sees renewals too; the route by RA is there; a kill -9 of ours cha
   const leased = await both(made, '10.77.2.1', 'fd77:2::1')
   assert.match(lab.runIn(made.pid, 'ip', 'route'), /10\.99\.0\.0\/16 via 10\.77\.2\.9/, 'the classless route')
   await until('the router is known', () => /default via fe80/.test(lab.runIn(made.pid, 'ip', '-6', 'route')))
-  const first = client() ?? 0
+  const first = await until('the client runs', client)
   await dhcp.kill()
   // Its shortest lease is renewed after a minute; told to, dhcpcd does the same at once.
   for (const round of [1, 2]) {
@@ -254,7 +258,7 @@ test('dnsmasq sees renewals too; the route by RA is there; a kill -9 of ours cha
   }
   dhcp = await start()
   await dhcp.ask('keep', targetOf(made), [wanted(mac)])
-  assert.equal(client(), first, 'the client was taken over')
+  assert.equal(await until('a client runs', client), first, 'the client was taken over')
   await hasLeased(leased, server)
 
   await dhcp.kill()

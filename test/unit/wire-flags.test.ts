@@ -8,6 +8,8 @@ import { addWiringCommands } from '../../unionize/cli/commands.ts'
 import { parseDocuments, writtenDocuments } from '../../unionize/cli/documents.ts'
 import { exitCodeOf, InvalidWish } from '../../unionize/cli/exit.ts'
 import { addInterfaceFlags, type InterfaceFlags } from '../../unionize/cli/flags.ts'
+import { say, tell } from '../../unionize/cli/output.ts'
+import { settingsOf } from '../../unionize/cli/session.ts'
 import { interfaceOf } from '../../unionize/cli/wish.ts'
 import { parseTarget, resolveTarget } from '../../unionize/targets.ts'
 import type { FoundInterface } from '../../unionize/wiring/interfaces/interfaces.ts'
@@ -237,6 +239,59 @@ test('a file is read with the line of each fault, and none of it counts if one i
   assert.throws(() => parseDocuments('[1]', 'w.yaml'), /w\.yaml:1: /)
   const twice = 'target: a\ninterfaces: []\n---\ntarget: a\ninterfaces: []\n'
   assert.throws(() => parseDocuments(twice, 'w.yaml'), /target a has more than one document/)
+})
+
+test('aliases and merge keys are read, and those without end are refused', () => {
+  const [read] = parseDocuments(
+    'target: a\ninterfaces:\n  - &one {name: eth1, link: {kind: bridge, bridge: br1}}\n  - {<<: *one, name: eth2}\n',
+    'w.yaml',
+  )
+  assert.deepEqual(read?.interfaces, [shaped({ name: 'eth1' }), shaped({ name: 'eth2' })])
+  const circle = 'target: a\ninterfaces: &all [*all]\n'
+  assert.throws(() => parseDocuments(circle, 'w.yaml'), /w\.yaml:1: aliases lead in a circle/)
+  const levels = 'bcdefgh'.split('').map((to, i) => {
+    const from = 'abcdefg'[i]
+    return `${to}: &${to} [${Array(9).fill(`*${from}`).join()}]`
+  })
+  const bomb = ['a: &a [x]', ...levels, 'target: a'].join('\n')
+  assert.throws(() => parseDocuments(bomb, 'w.yaml'), InvalidWish)
+})
+
+test('what stands for no address at all is not an address of an interface', () => {
+  for (const none of ['0.0.0.0/0', '::/0', '0:0::/64'])
+    assert.match(faultsOf('--bridge', 'br1', '-a', none).join(), /--address: expected an address of its own/)
+})
+
+test('of many faults in a file the first are told', () => {
+  const told = (text: string) => {
+    try {
+      parseDocuments(text, 'w.yaml')
+    } catch (thrown) {
+      if (thrown instanceof InvalidWish) return thrown.faults
+      throw thrown
+    }
+    return []
+  }
+  const faults = told('['.repeat(5000))
+  assert.equal(faults.length, 21)
+  assert.match(faults.at(-1) ?? '', /^w\.yaml: and \d+ faults more$/)
+})
+
+test('the name of an outer end is no setting of the daemon', () => {
+  const flags = { ...flagsOf('--bridge', 'br1', '--host-name', 'Not_A_DNS.label'), wiringDirectory: '/somewhere' }
+  assert.equal(settingsOf(flags)['wiring.directory'], '/somewhere')
+})
+
+test('what is said to people does not steer their terminal', (t) => {
+  const written: string[] = []
+  t.mock.method(process.stderr, 'write', (text: string) => written.push(text))
+  say('\u001b[31mred')
+  tell('netns:\u001b[31mred', [{ interface: 'eth1', text: 'lead it to \u001b]0;title\u0007' }])
+  t.mock.restoreAll()
+  assert.equal(written.length, 2)
+  for (const steering of ['\u001b[31m', '\u001b]', '\u0007']) {
+    assert.ok(!written.some((line) => line.includes(steering)), JSON.stringify(steering))
+  }
 })
 
 test('what is printed as a file reads as the same wish', async () => {

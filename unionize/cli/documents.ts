@@ -5,6 +5,8 @@ import { type InterfaceSpec, interfaceShape, type WiringDocument, wiringDocument
 import { InvalidWish } from './exit.ts'
 import { faultsOf } from './faults.ts'
 
+/** Faults of one file that are told one by one. */
+const MOST_FAULTS = 20
 /** What stands for standard input where a file is named. */
 const STDIN = '-'
 
@@ -27,7 +29,7 @@ export function readDocuments(file: string): readonly WiringDocument[] {
 /** @throws InvalidWish */
 export function parseDocuments(text: string, name: string): readonly WiringDocument[] {
   const lines = new LineCounter()
-  const parsed = parseAllDocuments(text, { lineCounter: lines, logLevel: 'error', prettyErrors: false })
+  const parsed = parseAllDocuments(text, { lineCounter: lines, logLevel: 'error', prettyErrors: false, merge: true })
   const faults: string[] = []
   const found: WiringDocument[] = []
   for (const document of Array.isArray(parsed) ? parsed : []) {
@@ -35,12 +37,16 @@ export function parseDocuments(text: string, name: string): readonly WiringDocum
       for (const error of document.errors) faults.push(`${name}:${lines.linePos(error.pos[0]).line}: ${error.message}`)
       continue
     }
-    const data: unknown = document.toJS()
-    if (data === null || data === undefined) continue
-    const result = wiringDocument.safeParse(data)
+    const data = dataOf(document)
+    if (data === null) {
+      faults.push(`${name}:${lineOf(document, [], lines)}: aliases lead in a circle, or to more than they may`)
+      continue
+    }
+    if (data.value === null || data.value === undefined) continue
+    const result = wiringDocument.safeParse(data.value)
     if (result.success) found.push(result.data)
     else {
-      for (const { path, text: fault } of faultsOf(result.error, data)) {
+      for (const { path, text: fault } of faultsOf(result.error, data.value)) {
         const where = path.length === 0 ? '' : `${path.join('.')}${fault.startsWith('is ') ? '' : ':'} `
         faults.push(`${name}:${lineOf(document, path, lines)}: ${where}${fault}`)
       }
@@ -48,8 +54,22 @@ export function parseDocuments(text: string, name: string): readonly WiringDocum
   }
   faults.push(...twice(found, name))
   if (faults.length === 0 && found.length === 0) faults.push(`${name}: there is no document in it`)
+  if (faults.length > MOST_FAULTS) {
+    throw new InvalidWish([...faults.slice(0, MOST_FAULTS), `${name}: and ${faults.length - MOST_FAULTS} faults more`])
+  }
   if (faults.length > 0) throw new InvalidWish(faults)
   return found
+}
+
+/** What a document holds; null when that is without end: in a circle, or grown by aliases of aliases. */
+function dataOf(document: Document): { readonly value: unknown } | null {
+  try {
+    const value: unknown = document.toJS()
+    JSON.stringify(value)
+    return { value }
+  } catch {
+    return null
+  }
 }
 
 /** Documents as a file that {@link readDocuments} reads, without what says no more than the defaults. */

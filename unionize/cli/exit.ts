@@ -7,7 +7,7 @@ export const EXIT = { ok: 0, failure: 1, usage: 2, differs: 3, missing: 4, timeo
 
 const MEANING: Readonly<Record<number, string>> = {
   [EXIT.ok]: 'done, or nothing to do',
-  [EXIT.failure]: 'it failed; what was done so far stays, and the same command goes on from there',
+  [EXIT.failure]: 'it failed; what it made is gone again, and the same command mends the rest',
   [EXIT.usage]: 'the command line, the file or the settings are wrong; nothing was changed',
   [EXIT.differs]: 'the kernel differs from what is wanted',
   [EXIT.missing]: 'there is no such container, process or namespace, it does not run, or it is not wired',

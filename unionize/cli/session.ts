@@ -41,7 +41,9 @@ const TOKEN_VARIABLE = 'UNIONIZE_JOIN_TOKEN'
 /** The settings that commands of the wiring use, from flags over environment over file. @throws InvalidSettings */
 export function settingsOf(flags: CommonFlags): Settings {
   const { [TOKEN_VARIABLE]: _, ...environment } = process.env
-  return settingsFromFlags(settingsTable, PREFIX, { ...flags }, environment)
+  // Nothing else that stands on the line: the --host-name of an interface is not the host.name of the settings.
+  const { config, dockerSocket, wiringSocket, wiringDirectory } = flags
+  return settingsFromFlags(settingsTable, PREFIX, { config, dockerSocket, wiringSocket, wiringDirectory }, environment)
 }
 
 /** Does `work` with the wiring service where one runs, else in this process. */

@@ -9,6 +9,9 @@ import { waitUntil } from './waiting.ts'
 import { find, INSIDE, type Wires } from './wires.ts'
 import type { HostNetwork, Placement } from './wiring.ts'
 
+/** Requests in one datagram: the answers to more would not fit into the socket's buffer. */
+const AT_ONCE = 100
+
 /** The addresses, routes and neighbours of sandboxes, and what the host must know of them. */
 export class Addressing {
   readonly #host: RouteSocket
@@ -79,7 +82,7 @@ export class Addressing {
       bytes: deleteNeighbour(bridge.index, addressBytes(address)),
       fine: ['ENOENT', 'ENODEV'],
     }))
-    this.#host.ask(...requests)
+    for (let i = 0; i < requests.length; i += AT_ONCE) this.#host.ask(...requests.slice(i, i + AT_ONCE))
   }
 
   /** The route and the gateway stay while the sandbox has another address. */

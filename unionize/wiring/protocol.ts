@@ -10,7 +10,7 @@ export interface Calls {
   readonly open: Passage
   readonly close: Passage
   readonly unplace: Placement
-  readonly forget: { readonly link: string }
+  readonly forget: { readonly links: readonly string[] }
   readonly links: object
   readonly guard: object
   readonly counters: object

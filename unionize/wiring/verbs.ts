@@ -73,8 +73,13 @@ export function createVerbs(warn: (warning: string) => void): { readonly [V in V
       forget(placement.link, placement.address)
       addressing.unplace(placement, network)
     },
-    forget: ({ link }) => {
-      for (const address of ready().firewall.addressesOf(link)) forget(link, address)
+    forget: ({ links }) => {
+      const { network, firewall } = ready()
+      const gone = links.flatMap((link) => firewall.addressesOf(link).map((address) => ({ link, address })))
+      firewall.unplaceAll(gone)
+      // Whoever has such an address now, and did not go with these, keeps it.
+      const free = gone.filter(({ link, address }) => !firewall.isElsewhere(address, link))
+      addressing.forget([...new Set(free.map(({ address }) => address))], network)
     },
     links: () => wires.list(),
     guard: () => ready().firewall.guard(),

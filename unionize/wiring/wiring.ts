@@ -131,13 +131,19 @@ export function startWiring(options: { readonly log: WiringLog }): Wiring {
  */
 export function wiringOver(lanes: { readonly quick: Caller; readonly slow: Caller }): Wiring {
   const { quick, slow } = lanes
+  const forgetting = new Batch(async (links) => {
+    await quick.call('forget', { links })
+  })
   const detaching = new Batch(async (links) => {
     await slow.call('detach', { links })
   })
   let prepared = false
 
-  const call = async <V extends Verb>(verb: V, args: Calls[V]): Promise<Answers[V]> => {
+  const demandPrepared = (verb: string) => {
     if (!prepared) throw new WiringError('not-prepared', `"${verb}" came before "prepare"`)
+  }
+  const call = async <V extends Verb>(verb: V, args: Calls[V]): Promise<Answers[V]> => {
+    demandPrepared(verb)
     return quick.call(verb, args)
   }
   return {
@@ -154,7 +160,8 @@ export function wiringOver(lanes: { readonly quick: Caller; readonly slow: Calle
     unplace: async (placement) => call('unplace', parsePlacement(placement)),
     async detach(link) {
       const parsed = parseLink(link)
-      await call('forget', { link: parsed })
+      demandPrepared('detach')
+      await forgetting.add(parsed)
       await detaching.add(parsed)
     },
     connect: async (share) => quick.call('connect', parseShare(share)),

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { stringify } from 'yaml'
-import { aligned, plain } from '../../../common/table.ts'
+import { plain } from '../../../common/plain.ts'
+import { aligned } from '../../../common/table.ts'
 import type { InstanceDetailShape } from '../../api/wire.ts'
 import { age, until } from '../ages.ts'
 import { Usage } from '../exit.ts'

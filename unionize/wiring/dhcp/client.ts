@@ -115,7 +115,7 @@ export class Client {
     const former = readNote(this.#folder, 'ipv4')
     if (former === null) return
     const renewed = () => readNote(this.#folder, 'ipv4')?.version !== former.version
-    if (former) return
+    signal(found, SIGNALS.renew)
     if (!(await awaitInFolder(this.#folder, renewed, CONFIRMING_MS.renewal))) lost('its server does not answer')
   }
 

@@ -14,6 +14,11 @@ if (port === null) throw new Error('this file is a worker of unionize/wiring/dhc
 
 /** All that dhcpcd needs: addresses and routes, packet sockets, the ports 68 and 546. */
 const CAPABILITIES = '-all,+net_admin,+net_raw,+net_bind_service'
+/**
+ * Milliseconds until a start counts as failed; it takes some 0.1 s. The program that starts waits for ever when the one that
+ * it became in the background dies before its first word (seen: 9.4.1).
+ */
+const STARTING_MS = 10_000
 /** dhcpcd's own places. */
 const LINKS = { '/run': `${OWN_FOLDER}/run`, '/var/lib/dhcpcd': `${OWN_FOLDER}/db` }
 
@@ -42,8 +47,10 @@ async function launch({ namespace, folder, interfaceName }: Launching): Promise<
   child.stderr.on('data', (chunk: Buffer) => {
     if (said.length < 4000) said += chunk.toString()
   })
+  const timer = setTimeout(() => child.kill('SIGKILL'), STARTING_MS)
   // Not `close`: the client keeps its error output.
   const [code, signal] = (await once(child, 'exit')) as [number | null, string | null]
+  clearTimeout(timer)
   child.stderr.destroy()
   return { code, signal, said }
 }

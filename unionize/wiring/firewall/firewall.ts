@@ -1,7 +1,7 @@
 import { DROP_REASONS, type DropCounts, type DropReason } from '../../../common/drop-reasons.ts'
 import { WiringError } from '../errors.ts'
 import { FirewallRefusal, Nftables } from '../kernel/libnftables.ts'
-import { NamedCounters } from '../kernel/named-counters.ts'
+import { Nfnetlink } from '../kernel/nfnetlink.ts'
 import type { HostNetwork, Passage, Placement, Source } from '../wiring.ts'
 import { type Change, Contents } from './contents.ts'
 import type { Surroundings } from './path-rules.ts'
@@ -22,7 +22,7 @@ interface Loaded {
  */
 export class Firewall {
   readonly #nft = new Nftables()
-  readonly #counters = new NamedCounters()
+  readonly #kernel = new Nfnetlink()
   readonly #tell: (message: string) => void
   readonly #surroundings: (network: HostNetwork) => Surroundings | null
   #contents = new Contents([], [])
@@ -87,10 +87,24 @@ export class Firewall {
 
   /** Forbids a link to send from this address, and closes every passage to it unless another link has it now. */
   unplace(link: string, address: string): void {
-    this.#apply(() => ({
-      guard: { link, sources: this.#contents.sourcesOf(link).filter((source) => source.address !== address) },
-      close: this.#passagesOf(link, address),
-    }))
+    this.#apply(() => this.#leaving(link, address))
+  }
+
+  /** The same for many, in one transaction. */
+  unplaceAll(gone: readonly { readonly link: string; readonly address: string }[]): void {
+    const commands: string[] = []
+    try {
+      for (const { link, address } of gone) {
+        const plan = this.#contents.plan(this.#leaving(link, address))
+        commands.push(...plan.commands)
+        plan.commit()
+      }
+      if (commands.length > 0) this.#nft.run(commands.join('\n'))
+    } catch (thrown) {
+      this.#contents = this.#read()
+      if (!isUnexpected(thrown)) throw thrown
+      for (const { link, address } of gone) this.unplace(link, address)
+    }
   }
 
   /** Makes exactly this the contents, in one transaction. @throws FirewallRefusal */
@@ -138,6 +152,13 @@ export class Firewall {
     this.#contents = new Contents([], [])
     this.#loaded = null
     this.#counts = []
+  }
+
+  #leaving(link: string, address: string): Change {
+    return {
+      guard: { link, sources: this.#contents.sourcesOf(link).filter((source) => source.address !== address) },
+      close: this.#passagesOf(link, address),
+    }
   }
 
   #passagesOf(link: string, address: string): Passage[] {
@@ -190,8 +211,7 @@ export class Firewall {
   }
 
   #tablesExist(): boolean {
-    const { nftables } = this.#nft.list('list tables') as { nftables: { table?: { family: string; name: string } }[] }
-    const found = nftables.map(({ table }) => `${table?.family} ${table?.name}`)
+    const found = this.#kernel.tables()
     return TABLES.every((table) => found.includes(table))
   }
 
@@ -203,7 +223,7 @@ export class Firewall {
     const isReason = (name: string): name is DropReason => (DROP_REASONS as readonly string[]).includes(name)
     this.#counts = TABLES.flatMap((table) => {
       const [family, name = ''] = table.split(' ') as [Family, string]
-      return this.#counters.of(family, name).flatMap((counter) => {
+      return this.#kernel.counters(family, name).flatMap((counter) => {
         const reason = counter.name.slice(COUNTER_PREFIX.length)
         return isReason(reason) ? [{ ...counter, family, reason }] : []
       })

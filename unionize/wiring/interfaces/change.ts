@@ -1,4 +1,4 @@
-import type { Action, HostAction } from './act.ts'
+import type { Action, HostAction } from './action.ts'
 import type { Difference, Step } from './interfaces.ts'
 
 /** One thing that is to be done, and why. */

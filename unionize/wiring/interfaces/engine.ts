@@ -5,11 +5,13 @@ import { RouteSocket } from '../kernel/route-socket.ts'
 import { type OpenVswitch, openVswitch } from '../ovs/open-vswitch.ts'
 import { type Change, stepsOf } from './change.ts'
 import { type Ground, identityOf, ifAlive, onGround, type Places } from './ground.ts'
+import { observeSupports, supportsOf } from './host-view.ts'
 import type { Difference, Namespace, Step, Target, Wired } from './interfaces.ts'
+import { checkKinds } from './known-kinds.ts'
 import { locked } from './lock.ts'
 import { safeName } from './names.ts'
 import { describe } from './nature.ts'
-import { observe, observeSupports, type Scene, seenOf, supportsOf } from './observe.ts'
+import { observe, type Scene, seenOf } from './observe.ts'
 import { type Plan, plan, planCleanup, planRemoval } from './plan.ts'
 import { planRoutes, planRules } from './plan-routing.ts'
 import { describeKept } from './show.ts'
@@ -75,7 +77,8 @@ export function createEngine(options: EngineOptions): Engine {
     const { key, label, namespace } = target
     const identity = identityOf(ground.sandbox)
     const common = { version: 1 as const, key, label, namespace, identity, peers: peersOf(target, spec), spec }
-    return { wanted, plan: decided, during: { ...common, ...decided.during }, after: { ...common, ...decided.after } }
+    const made = wanted.flatMap((one) => (decided.making.includes(one.name) ? [[one, seenOf(scene, one.name)] as const] : []))
+    return { wanted, made, plan: decided, during: { ...common, ...decided.during }, after: { ...common, ...decided.after } }
   }
 
   const unmake = (ground: Ground, wanted: readonly Wanted[], during: Kept, made: Plan, former: Kept | null): void => {
@@ -113,6 +116,7 @@ export function createEngine(options: EngineOptions): Engine {
           const known = knownOf(former, identity)
           const buried = run(ground, planOuterEnds(ground, orphansOf(former, identity)))
           const first = prepare(ground, target, spec, known)
+          if (former !== null) checkKinds(places().host, first.made)
           const removed = run(ground, first.plan.removals)
           // What went may have been in the way of what comes, or is needed for it on the host.
           const rest = { ...known, made: without(known.made, first.plan.leaving) }

@@ -1,7 +1,7 @@
 import type { LinkSpec } from '../../../common/wiring-spec.ts'
 import { ipBytes, ipText } from '../kernel/ip.ts'
 import type { Link } from '../kernel/link.ts'
-import type { Seen } from './observe.ts'
+import type { Seen } from './look.ts'
 import type { Made } from './state.ts'
 import type { Wanted } from './wanted.ts'
 
@@ -59,8 +59,13 @@ export function newNature(wanted: Wanted, made: Made, seen: Seen): { wanted: str
   const onBase = seen.base !== null && !seen.subInterfaceMissing && seen.inner?.peer === seen.base.index
   switch (link.kind) {
     case 'bridge':
-    case 'ovs':
       return seen.outer === null ? { ...differs, found: 'a pair without its outer end' } : null
+    case 'ovs': {
+      if (seen.outer === null) return { ...differs, found: 'a pair without its outer end' }
+      // Open vSwitch knows ports by their names.
+      const { name } = seen.outer
+      return name === wanted.hostName ? null : { ...differs, found: `${differs.found} by the name ${name}` }
+    }
     case 'veth':
       if (made.link.kind === 'veth' && made.link.to !== link.to) return differs
       return seen.outer === null ? { ...differs, found: 'a pair without its outer end' } : null

@@ -1,6 +1,7 @@
 import { type Address, FROM_ADVERTISEMENT } from '../kernel/addresses.ts'
 import type { Family } from '../kernel/ip.ts'
-import { type End, giveAddress, takeAddress, writeSetting } from './act.ts'
+import { giveAddress, takeAddress, writeSetting } from './act-inside.ts'
+import type { End } from './action.ts'
 import { type Change, consequent, differing } from './change.ts'
 import type { Made } from './state.ts'
 import { type AddressWish, isLinkLocal, type Wanted } from './wanted.ts'

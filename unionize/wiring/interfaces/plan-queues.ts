@@ -9,9 +9,9 @@ import {
   setNetem,
   setTbf,
 } from '../kernel/queueing.ts'
-import { atEnd, type End } from './act.ts'
+import { atEnd, type End } from './action.ts'
 import { type Change, consequent, differing } from './change.ts'
-import type { Queues } from './observe.ts'
+import type { Queues } from './look.ts'
 
 /** What is to be at the root of one end. */
 interface RootWish {

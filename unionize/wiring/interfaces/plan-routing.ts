@@ -1,7 +1,7 @@
 import { type Family, networkOf, prefixOf, prefixText } from '../kernel/ip.ts'
 import { OUR_PROTOCOL, type Route } from '../kernel/routes.ts'
 import type { Rule, RuleWish } from '../kernel/rules.ts'
-import { addPath, dropPath, dropRule, putRule } from './act.ts'
+import { addPath, dropPath, dropRule, putRule } from './act-inside.ts'
 import { type Change, consequent, differing } from './change.ts'
 import type { Scene } from './observe.ts'
 import { type GatewayWish, MAIN_TABLE, type PathWish, type Wanted } from './wanted.ts'

@@ -6,12 +6,13 @@ import { deleteLink, getLinks, rename, setDown, setMac, setMaster, setMtu, setUp
 import type { Request, RouteSocket } from '../kernel/route-socket.ts'
 import { addRoute } from '../kernel/routes.ts'
 import { waitUntil } from '../waiting.ts'
-import { type HostAction, OUTER_ALIAS } from './act.ts'
+import { OUTER_ALIAS } from './act-making.ts'
+import type { HostAction } from './action.ts'
 import { consequent, type HostChange, stepsOf } from './change.ts'
 import { findFormer } from './device.ts'
 import type { Places } from './ground.ts'
+import { findLink } from './host-view.ts'
 import type { Step } from './interfaces.ts'
-import { findLink } from './observe.ts'
 import type { FormerDevice, Kept } from './state.ts'
 
 /** A route that cannot be had any more because the address or the gateway that it needs has expired. */

@@ -19,7 +19,7 @@ export const VLAN_PROTOCOLS: Readonly<Record<VlanProtocol, number>> = { '802.1Q'
 
 export const IFLA_BR_STP_STATE = 5
 export const IFLA_BR_VLAN_FILTERING = 7
-const IFLA_BR_VLAN_DEFAULT_PVID = 39
+export const IFLA_BR_VLAN_DEFAULT_PVID = 39
 export const IFLA_MACVLAN_MODE = 1
 export const IFLA_IPVLAN_MODE = 1
 export const IFLA_IPVLAN_FLAGS = 2

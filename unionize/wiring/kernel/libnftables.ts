@@ -2,11 +2,15 @@ import koffi from 'koffi'
 import { WiringError } from '../errors.ts'
 
 const AS_JSON = 1 << 4
+/** A signal amid a call ends it. */
+const ATTEMPTS = 10
 
 /** A refusal of libnftables, in its own words. */
 export class FirewallRefusal extends WiringError {
   /** Whether the kernel's rules are not what we took them for: something is missing, or there already. */
   readonly unexpectedState: boolean
+  /** Whether a signal came before the kernel's answer. */
+  readonly interrupted: boolean
   constructor(text: string) {
     const line = text.trim().replace(/\s+/g, ' ').slice(0, 600)
     const permission = line.includes('Operation not permitted')
@@ -15,8 +19,9 @@ export class FirewallRefusal extends WiringError {
       permission
         ? `cannot change the firewall (${line}): CAP_NET_ADMIN is needed`
         : `the kernel's firewall refused: ${line}`,
-      { retryable: line.includes('Resource busy') },
+      { retryable: /Resource busy|Interrupted system call/.test(line) },
     )
+    this.interrupted = line.includes('Interrupted system call')
     this.unexpectedState = /No such file or directory|File exists/.test(line)
   }
 }
@@ -54,11 +59,15 @@ export class Nftables {
     this.#library.contextFree(this.#context)
   }
 
+  /** Carried out twice, if a signal came before the answer, commands end as after one time, or in what the caller mends. */
   #run(commands: string): string {
-    if (this.#library.run(this.#context, Buffer.from(`${commands}\0`)) !== 0) {
-      throw new FirewallRefusal(this.#library.errors(this.#context))
+    for (let attempt = 1; ; attempt++) {
+      if (this.#library.run(this.#context, Buffer.from(`${commands}\0`)) === 0) {
+        return this.#library.output(this.#context)
+      }
+      const refusal = new FirewallRefusal(this.#library.errors(this.#context))
+      if (!refusal.interrupted || attempt === ATTEMPTS) throw refusal
     }
-    return this.#library.output(this.#context)
   }
 }
 

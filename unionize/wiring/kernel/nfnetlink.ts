@@ -2,13 +2,15 @@ import { socket } from './libc.ts'
 import { attribute, attributesIn, attributeText, message, NLM_F_DUMP, NLM_F_REQUEST, sized, textOf } from './netlink.ts'
 import { RouteSocket } from './route-socket.ts'
 
-/** Messages about named counters: linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h. */
+/** Messages about tables and named counters: linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h. */
 const AF_NETLINK = 16
 const SOCK_RAW_CLOEXEC = 3 | 0o2000000
 const NETLINK_NETFILTER = 12
 const NFNL_SUBSYS_NFTABLES = 10
+const NFT_MSG_GETTABLE = 1
 const NFT_MSG_GETOBJ = 19
 const NFGENMSG = 4
+const NFTA_TABLE_NAME = 1
 const NFTA_OBJ_TABLE = 1
 const NFTA_OBJ_NAME = 2
 const NFTA_OBJ_TYPE = 3
@@ -27,14 +29,30 @@ export interface NamedCounter {
 }
 
 /**
- * Reads the named counters of tables, of the network namespace that its thread was in when it was made. libnftables could,
- * but reads every element of every set on the host for it.
+ * Reads tables and their named counters, of the network namespace that its thread was in when it was made. libnftables
+ * could, but reads every element of every set on the host for it.
  */
-export class NamedCounters {
+export class Nfnetlink {
   readonly #socket = new RouteSocket(socket(AF_NETLINK, SOCK_RAW_CLOEXEC, NETLINK_NETFILTER)).configure()
 
+  /** Such as `inet filter`, of the families that we use. @throws KernelRefusal; WiringError `answer-unreadable` */
+  tables(): string[] {
+    const bytes = message(
+      (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETTABLE,
+      NLM_F_REQUEST | NLM_F_DUMP,
+      Buffer.from([0, 0, 0, 0]),
+    )
+    return this.#socket.dump({ purpose: 'list the firewall tables', bytes }).flatMap((reply) => {
+      const body = sized(reply.body, NFGENMSG)
+      const family = Object.entries(FAMILIES).find(([, number]) => number === body[0])?.[0]
+      return family === undefined
+        ? []
+        : [`${family} ${textOf(attributesIn(body.subarray(NFGENMSG)).get(NFTA_TABLE_NAME))}`]
+    })
+  }
+
   /** Of a table that is not there: none. @throws KernelRefusal; WiringError `answer-unreadable` */
-  of(family: keyof typeof FAMILIES, table: string): NamedCounter[] {
+  counters(family: keyof typeof FAMILIES, table: string): NamedCounter[] {
     const bytes = message(
       (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETOBJ,
       NLM_F_REQUEST | NLM_F_DUMP,
