@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { readdirSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import type { Target } from '../../unionize/wiring/interfaces/interfaces.ts'
 import { type EngineProcess, InterfacesLab, said, type Wish } from '../support/interfaces-lab.ts'
@@ -124,6 +125,28 @@ describe('every kind of interface that this kernel has', () => {
       })
       assert.deepEqual(pictures(), former)
       assert.deepEqual(stateFiles(), [])
+    })
+
+    it(`${name} in the place of what was wired is refused before that is touched`, async () => {
+      const untouched = pictures()
+      const first: Wish = { name: 'eth1', link: { kind: 'macvlan', parent: 'up0' }, ...INSIDE }
+      await engine.wire(target, first, { name: 'eth2', link: { kind: 'veth', peer: {} } })
+      const former = { pictures: pictures(), state: stateFiles().map((file) => readFileSync(join(lab.state, file))) }
+      const index = lab.ip('web', '-o', 'link', 'show', 'eth1').split(':')[0]
+      await assert.rejects(engine.wire(target, { ...first, link }), (error: RemoteError) => {
+        assert.equal(error.code, 'not-supported', error.message)
+        assert.match(error.message, /^eth1: .*CONFIG_/)
+        return true
+      })
+      assert.deepEqual(pictures(), former.pictures)
+      assert.equal(lab.ip('web', '-o', 'link', 'show', 'eth1').split(':')[0], index)
+      assert.deepEqual(
+        stateFiles().map((file) => readFileSync(join(lab.state, file))),
+        former.state,
+      )
+      assert.deepEqual(await engine.check(target), [])
+      await engine.unwire(target)
+      assert.deepEqual(pictures(), untouched)
     })
   }
 

@@ -20,6 +20,10 @@ type Command =
   | { readonly verb: 'unwire'; readonly target: number; readonly names: readonly string[]; readonly kill: Kill }
 
 const NAMES: readonly string[] = ['eth0', 'eth1', 'nic0']
+/** Stands for the namespace that pairs lead to other than the host. */
+const FAR = 'FAR'
+/** What is left of an Ethernet frame's payload in a VXLAN over IPv4 (RFC 7348, 5). */
+const VXLAN_MTU = 1450
 
 const commands: fc.Arbitrary<Command[]> = fc.array(command(), { minLength: 1, maxLength: 4 })
 
@@ -81,8 +85,9 @@ function link(name: string): fc.Arbitrary<Wish['link']> {
     parent: fc.constant('up0'),
     mode: fc.constantFrom('bridge' as const, 'private' as const, 'vepa' as const),
   })
-  const veth = fc.constant({ kind: 'veth' as const, peer: {} })
-  if (name !== 'nic0') return fc.oneof({ arbitrary: bridge, weight: 3 }, macvlan, veth)
+  const veth = fc.constantFrom({ kind: 'veth' as const, peer: {} }, { kind: 'veth' as const, to: FAR, peer: {} })
+  const vxlan = fc.constant({ kind: 'vxlan' as const, id: 0, remote: '192.0.2.2', parent: 'up0' })
+  if (name !== 'nic0') return fc.oneof({ arbitrary: bridge, weight: 3 }, macvlan, vxlan, veth)
   return fc.oneof(fc.constant({ kind: 'physical' as const, device: 'PHYSICAL' }), macvlan)
 }
 
@@ -117,13 +122,14 @@ describe('random wirings, changes, unwirings and kills', () => {
   })
 })
 
-/** One host with two namespaces, and the engine that is killed again and again. */
+/** One host with two namespaces to be wired and a third that pairs lead to, and the engine that is killed again and again. */
 class Bench implements AsyncDisposable {
   /** Kills that met a call under way. */
   kills = 0
   readonly #lab: InterfacesLab
   readonly #observer: Observer
   readonly #targets: readonly Target[]
+  readonly #far: Target
   #engine: EngineProcess
   #spare: Promise<EngineProcess>
   #untouched: readonly string[][] = []
@@ -137,6 +143,7 @@ class Bench implements AsyncDisposable {
     this.#engine = engine
     this.#spare = lab.engine()
     this.#targets = [lab.target('a'), lab.target('b')]
+    this.#far = lab.target('far')
   }
 
   static async start(number: number): Promise<Bench> {
@@ -181,11 +188,13 @@ class Bench implements AsyncDisposable {
     this.#dirty = false
   }
 
-  /** Nothing is left, no file, and no open one. */
+  /** Nothing is left, no file, no open one, and nobody in a network namespace or with a hold on one. */
   async leavesNothing(): Promise<void> {
     await this.#isUntouched()
     const engine = this.#engine
     assert.ok((await engine.fds()) <= this.#openFiles, 'files are open')
+    assert.deepEqual(this.#lab.namespaces(), ['a', 'b', 'far', 'host'])
+    for (const name of ['a', 'b', 'far']) assert.deepEqual(this.#lab.holdersOf(name), [], `who holds ${name}`)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -197,12 +206,11 @@ class Bench implements AsyncDisposable {
   async #carryOut(command: Command, kill: Kill): Promise<boolean> {
     const engine = this.#engine
     const target = this.#target(command.target)
-    const nic = `${command.target === 0 ? 'a' : 'b'}-nic0`
     if (kill !== null && 'beforeStep' in kill) await engine.killAfter(kill.beforeStep)
     const call =
       command.verb === 'unwire'
         ? engine.unwire(target, ...command.names)
-        : engine.wire(target, ...command.wishes.map((one) => withDevice(one, nic)))
+        : engine.wire(target, ...command.wishes.map((one) => this.#localized(one, command.target)))
     let done = false
     const settled = call.then(
       () => {
@@ -229,8 +237,9 @@ class Bench implements AsyncDisposable {
   async #matches(models: readonly Model[]): Promise<void> {
     const found = await this.#look()
     const expected = models.map((model) => [...(this.#untouched[1] ?? []), ...linesOf(model)].sort())
-    assert.deepEqual(found.slice(1), expected)
+    assert.deepEqual(found.slice(1, -1), expected)
     assert.deepEqual(found[0], hostLines(this.#untouched[0] ?? [], models, this.#targets))
+    assert.deepEqual(found.at(-1), farLines(this.#untouched.at(-1) ?? [], models, this.#targets))
     for (const [i, target] of this.#targets.entries()) {
       if (models[i]?.size !== 0) assert.deepEqual(await this.#engine.check(target), [])
     }
@@ -247,8 +256,18 @@ class Bench implements AsyncDisposable {
   }
 
   async #look(): Promise<string[][]> {
-    const paths = this.#targets.map(({ namespace }) => ('path' in namespace ? namespace.path : ''))
+    const paths = [...this.#targets, this.#far].map(({ namespace }) => ('path' in namespace ? namespace.path : ''))
     return Promise.all([null, ...paths].map((path) => this.#observer.look(path)))
+  }
+
+  /** With what is another device or number for each namespace, and the name of this lab's far one. */
+  #localized(one: Wish, target: number): Wish {
+    const { link } = one
+    if (link.kind === 'physical') return { ...one, link: { ...link, device: `${target === 0 ? 'a' : 'b'}-nic0` } }
+    if (link.kind === 'vxlan')
+      return { ...one, link: { ...link, id: 10 * (target + 1) + NAMES.indexOf(one.name ?? '') } }
+    if (link.kind === 'veth' && link.to === FAR) return { ...one, link: { ...link, to: this.#far.key } }
+    return one
   }
 
   #target(number: number): Target {
@@ -256,10 +275,6 @@ class Bench implements AsyncDisposable {
     assert.ok(target !== undefined)
     return target
   }
-}
-
-function withDevice(one: Wish, nic: string): Wish {
-  return one.link.kind === 'physical' ? { ...one, link: { ...one.link, device: nic } } : one
 }
 
 function applied(model: Model, command: Command): Model {
@@ -270,9 +285,9 @@ function applied(model: Model, command: Command): Model {
 
 /** A wired namespace, as the observer tells it. */
 function linesOf(model: Model): string[] {
-  const kinds: Record<string, string> = { bridge: 'veth', veth: 'veth', macvlan: 'macvlan', physical: 'veth' }
+  const kinds: Record<string, string> = { bridge: 'veth', physical: 'veth' }
   return [...model.values()].flatMap((one, position) => [
-    `link ${one.name} ${kinds[one.link.kind]} mtu ${one.mtu ?? 1500} ${one.up === false ? 'down' : 'up'}`,
+    `link ${one.name} ${kinds[one.link.kind] ?? one.link.kind} mtu ${mtuOf(one)} ${one.up === false ? 'down' : 'up'}`,
     ...(one.addresses ?? []).map((address) => `address ${one.name} ${address}`),
     ...(one.up === false ? [] : (one.gateways ?? [])).map((via) => {
       const everywhere = via.includes(':') ? '::/0' : '0.0.0.0/0'
@@ -285,6 +300,20 @@ function linesOf(model: Model): string[] {
   ])
 }
 
+function mtuOf(one: Wish): number {
+  return one.mtu ?? (one.link.kind === 'vxlan' ? VXLAN_MTU : 1500)
+}
+
+/** The namespace that pairs lead to. */
+function farLines(untouched: readonly string[], models: readonly Model[], targets: readonly Target[]): string[] {
+  const ends = models.flatMap((model, i) =>
+    [...model.values()]
+      .filter(({ link }) => link.kind === 'veth' && link.to !== undefined)
+      .map((one) => `link ${hostEndName(targets[i]?.key ?? '', one.name ?? '')} veth mtu ${mtuOf(one)} up`),
+  )
+  return [...untouched, ...ends].sort()
+}
+
 /** The host: outer ends and bridges that were made are there, devices that moved in are not. */
 function hostLines(untouched: readonly string[], models: readonly Model[], targets: readonly Target[]): string[] {
   const lines = new Set(untouched)
@@ -295,9 +324,9 @@ function hostLines(untouched: readonly string[], models: readonly Model[], targe
         const nic = `${i === 0 ? 'a' : 'b'}-nic0`
         for (const line of untouched) if (line.includes(` ${nic} `)) lines.delete(line)
       }
-      if (link.kind !== 'bridge' && link.kind !== 'veth') continue
+      if (link.kind !== 'bridge' && (link.kind !== 'veth' || link.to !== undefined)) continue
       const port = link.kind === 'bridge' ? ` on ${link.bridge}${link.isolated ? ' isolated' : ''}` : ''
-      const size = link.kind === 'veth' ? (one.mtu ?? 1500) : 1500
+      const size = link.kind === 'veth' ? mtuOf(one) : 1500
       lines.add(`link ${hostEndName(targets[i]?.key ?? '', one.name ?? '')} veth mtu ${size} up${port}`)
       if (link.kind === 'bridge' && link.bridge !== 'br-theirs') lines.add(`link ${link.bridge} bridge mtu 1500 up`)
     }

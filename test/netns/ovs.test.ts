@@ -69,7 +69,8 @@ describe('Open vSwitch', () => {
     const { number, ...found } = ovs.portOf('pa') ?? {}
     assert.ok(number != null && number > 0)
     const { port: _, ...rest } = wish
-    assert.deepEqual(found, { ...rest, name: 'pa', ours: true, tag: null, trunks: [10, 30], error: null })
+    const ourIds = ['iface-id', 'vm']
+    assert.deepEqual(found, { ...rest, ourIds, name: 'pa', ours: true, tag: null, trunks: [10, 30], error: null })
     assert.equal(own.vsctl('get', 'Port', 'pa', 'trunks'), '[10, 30]')
     assert.equal(own.vsctl('get', 'Interface', 'pa', 'external_ids:vm'), 'v')
 

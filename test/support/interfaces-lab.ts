@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -87,6 +87,23 @@ export class InterfacesLab implements AsyncDisposable {
     return found.map((link) => link.ifname).filter((link) => link !== 'lo')
   }
 
+  /** Names of this lab's namespaces, as the machine has them. */
+  namespaces(): string[] {
+    const prefix = `${this.#own}-`
+    return readdirSync('/run/netns')
+      .filter((name) => name.startsWith(prefix))
+      .map((name) => name.slice(prefix.length))
+      .sort()
+  }
+
+  /** Processes that live in a namespace, or have a file of it open. */
+  holdersOf(name: string): string[] {
+    const wanted = idOf(`/run/netns/${this.nameOf(name)}`)
+    return readdirSync('/proc')
+      .filter((pid) => /^\d+$/.test(pid))
+      .filter((pid) => [`/proc/${pid}/ns/net`, ...filesOf(pid)].some((file) => idOf(file) === wanted))
+  }
+
   /** All of a namespace that somebody made: nothing that the kernel adds or counts by itself. */
   picture(name: string): string[] {
     const told = <T>(...args: string[]) => JSON.parse(this.ip(name, '-j', ...args) || '[]') as T[]
@@ -112,8 +129,9 @@ export class InterfacesLab implements AsyncDisposable {
     return [...links.sort(), ...addresses.sort(), ...routes.sort(), ...rules]
   }
 
-  async engine(state = this.state): Promise<EngineProcess> {
-    const engine = new EngineProcess(this.#node(HOST, state))
+  /** `ovs`: the socket of an Open vSwitch to be used. */
+  async engine(state = this.state, ovs?: string): Promise<EngineProcess> {
+    const engine = new EngineProcess(this.#node(HOST, state, ...(ovs === undefined ? [] : [ovs])))
     this.#processes.push(engine)
     await engine.ask('ready')
     return engine
@@ -174,6 +192,24 @@ export function specOf(wishes: readonly Wish[]) {
 /** What was done, as text. */
 export function said(steps: readonly Step[]): string[] {
   return steps.map((step) => `${step.interface}: ${step.text}`)
+}
+
+function filesOf(pid: string): string[] {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).map((fd) => `/proc/${pid}/fd/${fd}`)
+  } catch {
+    return [] // The process ended meanwhile.
+  }
+}
+
+/** By which a namespace is known, whatever path leads to it. */
+function idOf(file: string): string | null {
+  try {
+    const { dev, ino } = statSync(file)
+    return `${dev}:${ino}`
+  } catch {
+    return null // The process ended, or closed it, meanwhile.
+  }
 }
 
 /** Namespaces of a test run that was killed. */

@@ -87,6 +87,15 @@ const ours: Readonly<Record<string, () => Buffer>> = {
     createDevice({ name: 'b1', device: { kind: 'bridge', stp: false, vlanFiltering: true } }),
   'ip link add name b1 address 02:00:00:00:00:0b type bridge': () =>
     createDevice({ name: 'b1', mac: '02:00:00:00:00:0b', device: { kind: 'bridge' } }),
+  'ip link add name b1 address 02:00:00:00:00:0b group 1970170231 type bridge': () =>
+    createDevice({ name: 'b1', mac: '02:00:00:00:00:0b', group: 0x756e6977, device: { kind: 'bridge' } }),
+  'ip link add link p1 name p1.5 group 1970170231 type vlan protocol 802.1Q id 5': () =>
+    createDevice({
+      name: 'p1.5',
+      parent: OTHER_END,
+      group: 0x756e6977,
+      device: { kind: 'vlan', id: 5, protocol: '802.1Q' },
+    }),
   'ip link add name v0 mtu 1400 master br0 type veth peer name eth1 address 02:00:00:00:00:0a mtu 1400 netns OTHER':
     () =>
       createDevice({
@@ -231,6 +240,10 @@ const ours: Readonly<Record<string, () => Buffer>> = {
     addRule({ family: 'ipv6', from: prefixOf('fd00::/64'), outgoing: 'p1', table: 1000, priority: 78 }),
   'ip -6 rule add from fd00::/64 table 100 suppress_prefixlength 0 priority 79 protocol 117': () =>
     addRule({ family: 'ipv6', from: prefixOf('fd00::/64'), suppressPrefixLength: 0, table: 100, priority: 79 }),
+  'ip rule add from 10.1.0.0/16 suppress_prefixlength 16 table 1000 priority 79 protocol 117': () =>
+    addRule({ family: 'ipv4', from: prefixOf('10.1.0.0/16'), suppressPrefixLength: 16, table: 1000, priority: 79 }),
+  'ip rule delete from 10.1.0.0/16 table 100 suppress_prefixlength 0 priority 79 protocol 117': () =>
+    deleteRule({ family: 'ipv4', from: prefixOf('10.1.0.0/16'), suppressPrefixLength: 0, table: 100, priority: 79 }),
   'ip neigh replace fd09::a lladdr 02:00:00:00:00:0a dev p1 nud permanent': () =>
     setNeighbour(OTHER_END, ipBytes('fd09::a'), MAC),
   'ip neigh replace 10.9.0.9 lladdr 02:00:00:00:00:0a dev p1 nud permanent': () =>

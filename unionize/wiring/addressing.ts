@@ -7,7 +7,7 @@ import type { RouteSocket } from './kernel/route-socket.ts'
 import { deleteDefaultRoute, endsHere, getRoute, setDefaultRoute } from './kernel/routes.ts'
 import { waitUntil } from './waiting.ts'
 import { find, INSIDE, type Wires } from './wires.ts'
-import type { HostNetwork, Placement } from './wiring.ts'
+import type { HostNetwork, Placement, Source } from './wiring.ts'
 
 /** Requests in one datagram: the answers to more would not fit into the socket's buffer. */
 const AT_ONCE = 100
@@ -70,6 +70,18 @@ export class Addressing {
     } catch (thrown) {
       const gone = thrown instanceof WiringError && ['sandbox-gone', 'not-isolated'].includes(thrown.code)
       if (!gone) throw thrown
+    }
+  }
+
+  /** Makes the host know where these addresses are. @throws WiringError `bridge-missing` */
+  remember(holders: readonly Source[], network: HostNetwork): void {
+    const { index } = this.#wires.bridge(network.bridge)
+    for (let at = 0; at < holders.length; at += 100) {
+      const requests = holders.slice(at, at + 100).map(({ address, mac }) => ({
+        purpose: `make ${address} a neighbour`,
+        bytes: setNeighbour(index, addressBytes(address), mac),
+      }))
+      this.#host.ask(...requests)
     }
   }
 

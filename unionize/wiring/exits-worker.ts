@@ -6,6 +6,9 @@ import { Exits } from './kernel/exits.ts'
 const port = parentPort
 if (port === null) throw new Error('this file is a worker of unionize/wiring/exits.ts')
 
+/** A process that ends waits for its threads: one that could not be woken any more keeps it for this long at most. */
+const LONGEST_SLEEP_MS = 1000
+
 const exits = new Exits()
 const tell = (message: FromExits) => port.postMessage(message)
 tell({ wake: exits.wake })
@@ -16,7 +19,7 @@ for (let going = true; going; ) {
     else if ('remove' in message) exits.remove(message.remove)
     else if (!exits.add(message.add)) tell({ exited: message.add })
   }
-  if (going) for (const exited of exits.wait()) tell({ exited })
+  if (going) for (const exited of exits.wait(LONGEST_SLEEP_MS)) tell({ exited })
 }
 exits.close()
 port.close()

@@ -1,4 +1,4 @@
-import { writeSync } from 'node:fs'
+import { closeSync, writeSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { wording } from '../../common/errors.ts'
 import type { WiringLog } from './wiring.ts'
@@ -36,6 +36,8 @@ export function watchExits(log: WiringLog): ProcessExits {
     ended = promise
     made.on('error', (error) => log('error', 'the watch over processes failed', { error: wording(error) }))
     made.on('exit', () => {
+      // It is gone, and its messages are heard: nobody else writes there.
+      if (wake !== null) closeSync(wake)
       wake = null
       resolve()
       if (stopped) return

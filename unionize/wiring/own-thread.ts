@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import { received, sendable, WiringError } from './errors.ts'
 import type { Answers, Call, Caller, Calls, Verb } from './protocol.ts'
 import { createVerbs } from './verbs.ts'
@@ -13,6 +14,8 @@ export class OwnThread implements Caller {
   #verbs: ReturnType<typeof createVerbs> | null = null
   #last: Promise<unknown> = Promise.resolve()
   #stopped = false
+  /** Calls that wait or are under way: one that comes alone need not wait for other events. */
+  #pending = 0
 
   constructor(log: WiringLog) {
     this.#log = log
@@ -23,7 +26,11 @@ export class OwnThread implements Caller {
     if (this.#stopped) {
       return Promise.reject(new WiringError('wiring-stopped', `"${verb}" came after the wiring stopped`))
     }
-    const answer = this.#last.then(() => this.#turn(verb, args))
+    const alone = this.#pending++ === 0
+    const answer = this.#last
+      .then(() => (alone ? undefined : setImmediate()))
+      .then(() => this.#carryOut(verb, args))
+      .finally(() => this.#pending--)
     this.#last = answer.catch(() => {})
     return answer
   }
@@ -33,16 +40,12 @@ export class OwnThread implements Caller {
     await this.#last
   }
 
-  #turn<V extends Verb>(verb: V, args: Calls[V]): Promise<Answers[V]> {
-    return new Promise((resolve, reject) => {
-      setImmediate(() => {
-        try {
-          this.#verbs ??= createVerbs((warning) => this.#log('warn', warning, {}))
-          resolve((this.#verbs[verb] as (args: Calls[V]) => Answers[V])(args))
-        } catch (thrown) {
-          reject(received(sendable(thrown)))
-        }
-      })
-    })
+  #carryOut<V extends Verb>(verb: V, args: Calls[V]): Answers[V] {
+    try {
+      this.#verbs ??= createVerbs((warning) => this.#log('warn', warning, {}))
+      return (this.#verbs[verb] as (args: Calls[V]) => Answers[V])(args)
+    } catch (thrown) {
+      throw received(sendable(thrown))
+    }
   }
 }

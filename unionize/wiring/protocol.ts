@@ -1,5 +1,6 @@
 import type { DropCounts } from '../../common/drop-reasons.ts'
 import type { HubRest, HubShare } from './private/share.ts'
+import type { Strays } from './strays.ts'
 import type { HostNetwork, Passage, Placement, SandboxLink, Source } from './wiring.ts'
 
 /** What the kernel can be asked to do, and with what. */
@@ -18,6 +19,10 @@ export interface Calls {
   readonly removeRules: object
   readonly detach: { readonly links: readonly string[] }
   readonly connect: HubShare
+  /** Sandboxes whose links were ports of a bridge that is no more. */
+  readonly strays: object
+  /** Makes a stray a port again, and what it may send from a neighbour; nothing when it is none any more. */
+  readonly rejoin: SandboxLink
 }
 
 /** What it answers. */
@@ -28,7 +33,9 @@ export type Answers = {
       ? HubRest
       : V extends 'counters'
         ? DropCounts
-        : undefined
+        : V extends 'strays'
+          ? Strays
+          : undefined
 }
 
 export type Verb = keyof Calls

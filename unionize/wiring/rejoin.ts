@@ -1,58 +1,69 @@
 import { wording } from '../../common/errors.ts'
-import { parsePlacement, parseSandbox } from './input.ts'
 import type { LinkWatch, LinkWatcher } from './kernel/monitor.ts'
+import type { Caller } from './protocol.ts'
 import { createRepairDelay } from './repair-delay.ts'
-import type { HostNetwork, Placement, SandboxLink, Wiring, WiringLog } from './wiring.ts'
+import type { HostNetwork, Wiring, WiringLog } from './wiring.ts'
 
 /** Milliseconds that events gather: a bridge that is made anew gets its MAC, its address and its state one by one. */
 const GATHER_MS = 50
 
 /**
- * The same wiring; when the instances' bridge is deleted and made anew, every link that was attached through it becomes a
- * port again with its settings, and every address a neighbour, by the same verbs as before. Sandboxes that were attached
- * before this process began are not known here: whoever attached them does so again.
+ * The same wiring; when the instances' bridge is deleted and made anew, every link of ours that was a port of it becomes
+ * one again with its settings, and every address behind it a neighbour. Which those are the kernel alone tells, so it does
+ * not matter who attached them, nor whether that was before this process began.
  */
 export function rejoining(
   wiring: Wiring,
-  options: { readonly watchLinks: (watcher: LinkWatcher) => LinkWatch; readonly log: WiringLog },
+  options: {
+    /** Who carries out the wiring's calls. */
+    readonly kernel: Pick<Caller, 'call'>
+    readonly watchLinks: (watcher: LinkWatcher) => LinkWatch
+    readonly log: WiringLog
+  },
 ): Wiring {
-  const { log } = options
-  const attached = new Map<string, SandboxLink>()
-  const placed = new Map<string, Placement>()
+  const { kernel, log } = options
   const delays = createRepairDelay(Date.now)
   let network: HostNetwork | null = null
   let missing = false
   let timer: NodeJS.Timeout | null = null
-  let rejoining: Promise<void> = Promise.resolve()
+  let rejoined: Promise<void> = Promise.resolve()
   let stopped = false
 
   const later = (inMs: number): void => {
     if (timer !== null || stopped) return
     timer = setTimeout(() => {
       timer = null
-      rejoining = rejoining.then(rejoin)
+      rejoined = rejoined.then(rejoin)
     }, inMs)
   }
   const rejoin = async (): Promise<void> => {
-    if (network === null || stopped) return
+    const present = network
+    if (present === null || stopped) return
     try {
-      await wiring.prepare(network)
-      for (const [link, sandbox] of attached) {
-        await wiring.attach(sandbox).catch((error) => tellLost(link, error))
-        const placement = placed.get(link)
-        // Who may reach it has not changed, and may have been told by `open` since.
-        if (placement) await wiring.place({ ...placement, owner: null }).catch((error) => tellLost(link, error))
+      await wiring.prepare(present)
+      const { found: strays, unknown } = await kernel.call('strays', {})
+      if (unknown.length > 0)
+        log('warn', 'links without a bridge lead to no process that can be found', { links: unknown })
+      const lost = new Map<string, string>()
+      for (const stray of strays) {
+        await kernel.call('rejoin', stray).catch((error) => lost.set(stray.link, wording(error)))
       }
-      delays.forget('')
-      log('warn', `${network.bridge} was made anew: its ports and neighbours are back`, { links: attached.size })
+      if (strays.length > 0) {
+        log('warn', `${present.bridge} was made anew: its ports and neighbours are back`, {
+          links: strays.length - lost.size,
+        })
+      }
+      if (lost.size === 0) delays.forget('')
+      else {
+        const inMs = delays.next('')
+        log('warn', 'links could not be made ports again', { links: Object.fromEntries(lost), againInMs: inMs })
+        later(inMs)
+      }
     } catch (error) {
       const inMs = delays.next('')
-      log('warn', `${network.bridge} was made anew but is not ready`, { error: wording(error), againInMs: inMs })
+      log('warn', `${present.bridge} is not ready`, { error: wording(error), againInMs: inMs })
       later(inMs)
     }
-  }
-  const tellLost = (link: string, error: unknown): void => {
-    log('warn', 'a link could not be made a port again', { link, error: wording(error) })
   }
   const links = options.watchLinks({
     onChange: (changes) => {
@@ -64,44 +75,26 @@ export function rejoining(
     },
     onLost: () => later(GATHER_MS),
   })
+  // What happened before is told by nobody.
+  void links.ready.then(() => later(0))
 
   return {
     ...wiring,
     async prepare(given) {
       await wiring.prepare(given)
       network = given
-    },
-    async attach(sandbox) {
-      const parsed = parseSandbox(sandbox)
-      attached.set(parsed.link, parsed)
-      await wiring.attach(parsed)
-    },
-    async place(placement) {
-      const parsed = parsePlacement(placement)
-      placed.set(parsed.link, parsed)
-      await wiring.place(parsed)
-    },
-    async unplace(placement) {
-      const parsed = parsePlacement(placement)
-      placed.delete(parsed.link)
-      await wiring.unplace(parsed)
-    },
-    async detach(link) {
-      attached.delete(link)
-      placed.delete(link)
-      await wiring.detach(link)
+      // It may have been made anew while nobody watched.
+      later(0)
     },
     async teardown() {
       network = null
-      attached.clear()
-      placed.clear()
       await wiring.teardown()
     },
     async stop() {
       stopped = true
       if (timer !== null) clearTimeout(timer)
       await links.stop()
-      await rejoining
+      await rejoined
       await wiring.stop()
     },
   }

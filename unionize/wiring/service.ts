@@ -33,7 +33,8 @@ export async function startWiringService(options: {
   readonly log: WiringLog
 }): Promise<WiringService> {
   const { log } = options
-  const wiring = rejoining(wiringOver({ quick: new OwnThread(log), slow: new Lane('slow', log) }), { watchLinks, log })
+  const quick = new OwnThread(log)
+  const wiring = rejoining(wiringOver({ quick, slow: new Lane('slow', log) }), { kernel: quick, watchLinks, log })
   let opened: Promise<Interfaces> | null = null
   const interfaces = (): Promise<Interfaces> => {
     // Only when there is need: a host without declared wirings carries neither their code nor their threads.

@@ -7,7 +7,8 @@ import { Namespaces } from './kernel/namespaces.ts'
 import { RouteSocket } from './kernel/route-socket.ts'
 import { Hubs } from './private/hubs.ts'
 import type { Calls, Verb } from './protocol.ts'
-import { Wires } from './wires.ts'
+import { findStrays, isStray } from './strays.ts'
+import { find, Wires } from './wires.ts'
 import type { HostNetwork, Placement } from './wiring.ts'
 
 const FORWARDING = '/proc/sys/net/ipv6/conf/all/forwarding'
@@ -52,6 +53,8 @@ export function createVerbs(warn: (warning: string) => void): { readonly [V in V
         )
       }
       firewall().load(network)
+      // The kernel forgets all neighbours on a bridge whose MAC is set, even to what it was (NETDEV_CHANGEADDR).
+      addressing.remember(firewall().holders(), network)
       loaded = { network, firewall: firewall() }
     },
     attach: (sandbox) => wires.attach(sandbox, ready().network),
@@ -91,5 +94,17 @@ export function createVerbs(warn: (warning: string) => void): { readonly [V in V
     },
     detach: ({ links }) => wires.detach(links),
     connect: (share) => hubs.connect(share),
+    strays: () => findStrays(host, namespaces),
+    /** It becomes a port last, so that one that was begun and not ended is still a stray. */
+    rejoin: ({ pid, link, mac: found }) => {
+      if (!isStray(find(host, link))) return
+      const { network, firewall } = ready()
+      const sources = firewall.sourcesOf(link)
+      const sandbox = { pid, link, mac: sources[0]?.mac ?? found }
+      // Whoever changed its MAC inside gets a new link, which has to be there before its address.
+      if (sandbox.mac !== found) wires.attach(sandbox, network)
+      for (const { address, mac } of sources) addressing.place({ pid, link, mac, address, owner: null }, network)
+      wires.attach(sandbox, network)
+    },
   }
 }

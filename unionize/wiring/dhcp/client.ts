@@ -6,7 +6,7 @@ import type { ProcessExits } from '../exits.ts'
 import { OWN_FOLDER } from '../kernel/seclusion.ts'
 import type { WiringLog } from '../wiring.ts'
 import { launchClient } from './launch.ts'
-import { awaitInFolder, readNote } from './notes.ts'
+import { awaitInFolder, type Note, readNote } from './notes.ts'
 import { identify, namespaceId, type ProcessId, pathOf, runs } from './processes.ts'
 import type { ClientRecord } from './records.ts'
 
@@ -97,26 +97,37 @@ export class Client {
    * for the server's MAC it is lost, since dhcpcd takes the address away at once; a renewal makes the MAC known.
    */
   async #confirm(): Promise<void> {
-    const held = () => (['ipv4', 'ipv6'] as const).flatMap((family) => readNote(this.#folder, family) ?? [])
-    if (held().length === 0) return
     const lost = (why: string) => this.#tell('warn', 'a lease may not be given back; it ends by its time', { why })
-    try {
-      if (this.#present() === null) await this.#launch()
-    } catch (error) {
-      lost(wording(error))
-      return
+    // One that is about to die may still look alive; the second time it is no accident.
+    for (let attempt = 0; attempt < 2 && this.#held().length > 0; attempt++) {
+      try {
+        if (this.#present() === null) await this.#launch()
+      } catch (error) {
+        return lost(wording(error))
+      }
+      const found = this.#present()
+      if (found === null || !(await this.#renewed(found))) {
+        if (this.#present() !== null) return lost('no server answers')
+      } else if (this.#present() !== null) return
     }
-    const found = this.#present()
-    const ours = () => held().every(({ client }) => client === found?.pid)
-    if (found === null || !(await awaitInFolder(this.#folder, ours, CONFIRMING_MS.start))) {
-      lost('no server confirms it')
-      return
-    }
+    if (this.#held().length > 0) lost('its client does not live')
+  }
+
+  /** Whether servers have confirmed to this process what it holds, and DHCPv4's answers now. */
+  async #renewed(found: ProcessId): Promise<boolean> {
+    const wait = (holds: () => boolean, withinMs: number) =>
+      awaitInFolder(this.#folder, () => !runs(found) || holds(), withinMs)
+    const confirmed = () => this.#held().every(({ client }) => client === found.pid)
+    if (!(await wait(confirmed, CONFIRMING_MS.start))) return false
     const former = readNote(this.#folder, 'ipv4')
-    if (former === null) return
-    const renewed = () => readNote(this.#folder, 'ipv4')?.version !== former.version
+    if (former === null) return true
     signal(found, SIGNALS.renew)
-    if (!(await awaitInFolder(this.#folder, renewed, CONFIRMING_MS.renewal))) lost('its server does not answer')
+    return wait(() => readNote(this.#folder, 'ipv4')?.version !== former.version, CONFIRMING_MS.renewal)
+  }
+
+  /** What servers have granted and not taken back, to this client or one before it. */
+  #held(): Note[] {
+    return (['ipv4', 'ipv6'] as const).flatMap((family) => readNote(this.#folder, family) ?? [])
   }
 
   /** Its process, if it runs. */

@@ -49,7 +49,7 @@ export class Contents {
       const latest = new Map(list.map((source) => [`${source.mac} ${source.address}`, source]))
       this.#setSources(link, [...latest.values()])
     }
-    for (const holder of this.#holders()) this.#count(chainsOf(holder), 1)
+    for (const holder of this.holders()) this.#count(chainsOf(holder), 1)
   }
 
   sourcesOf(link: string): readonly Source[] {
@@ -75,7 +75,7 @@ export class Contents {
     const passages = [...this.#instances].flatMap(([owner, list]) => list.map((instance) => ({ owner, instance })))
     const leads = [...this.#leads].map(([owner, instance]) => ({ owner, instance }))
     const ports = [...this.#sources].flatMap(([link, sources]) => portElements(link, sources))
-    const addresses = this.#holders().flatMap(addressElements)
+    const addresses = this.holders().flatMap(addressElements)
     const elements = [...passages.map(passageElement), ...leads.map(leadElement), ...ports, ...addresses]
     return [...this.reaches().flatMap((reach) => reach.make), ...commands('add', elements)]
   }
@@ -154,7 +154,7 @@ export class Contents {
     return this.sourcesOf(link ?? '').find((source) => source.address === address) ?? null
   }
 
-  #holders(): Source[] {
+  holders(): Source[] {
     return [...this.#links.keys()].flatMap((address) => this.#holder(address) ?? [])
   }
 

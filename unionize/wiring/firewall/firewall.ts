@@ -57,7 +57,17 @@ export class Firewall {
 
   /** The addresses that a link may send from. */
   addressesOf(link: string): string[] {
-    return this.#contents.sourcesOf(link).map((source) => source.address)
+    return this.sourcesOf(link).map((source) => source.address)
+  }
+
+  /** What a link may send from. */
+  sourcesOf(link: string): readonly Source[] {
+    return this.#contents.sourcesOf(link)
+  }
+
+  /** What may be sent from each address, by whoever got it last. */
+  holders(): readonly Source[] {
+    return this.#contents.holders()
   }
 
   /** Whether another link has this address. */

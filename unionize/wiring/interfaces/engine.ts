@@ -77,8 +77,16 @@ export function createEngine(options: EngineOptions): Engine {
     const { key, label, namespace } = target
     const identity = identityOf(ground.sandbox)
     const common = { version: 1 as const, key, label, namespace, identity, peers: peersOf(target, spec), spec }
-    const made = wanted.flatMap((one) => (decided.making.includes(one.name) ? [[one, seenOf(scene, one.name)] as const] : []))
-    return { wanted, made, plan: decided, during: { ...common, ...decided.during }, after: { ...common, ...decided.after } }
+    const made = wanted.flatMap((one) =>
+      decided.making.includes(one.name) ? [[one, seenOf(scene, one.name)] as const] : [],
+    )
+    return {
+      wanted,
+      made,
+      plan: decided,
+      during: { ...common, ...decided.during },
+      after: { ...common, ...decided.after },
+    }
   }
 
   const unmake = (ground: Ground, wanted: readonly Wanted[], during: Kept, made: Plan, former: Kept | null): void => {

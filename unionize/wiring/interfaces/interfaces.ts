@@ -66,13 +66,15 @@ export interface FoundInterface {
 /**
  * Declared wiring of network namespaces, on its own or beside the instances. Level-triggered: every verb may be repeated,
  * also after a crash at any moment, and ends in the same state. What is needed for undoing is on disk before the kernel
- * is changed. One at a time for each key, across processes (a lock file).
+ * is changed. One change at a time for the whole state directory, across processes (a lock file), since wirings share bridges
+ * and parents of the host; `plan`, `check` and `show` take no lock.
  *
  * Only what we made is ever changed or removed: the state says what that is. Verbs fail with WiringError; those that a
  * spec can bring about are `interface-in-use`, `device-missing`, `bridge-missing`, `not-supported` (this kernel has no
  * such device; the message names the option it was built without), `namespace-gone`, `path-mtu`, `vlans-not-filtered`,
- * `kernel-refused`. Before anything is changed: `state-unreadable`, `state-unwritable`, `busy`. After a failure what this call
- * made is gone again; what it changed of what was there is put right by the next call.
+ * `ovs-unreachable`, `ovs-refused`, `kernel-refused`. Before anything is changed: `state-unreadable`, `state-unwritable`, `busy`. What this kernel
+ * cannot make is refused before anything is taken away for it. After a later failure what this call made is gone again; what
+ * it changed of what was there is put right by the next call.
  */
 export interface Interfaces {
   /** What {@link wire} would do now, in order. Changes nothing. */

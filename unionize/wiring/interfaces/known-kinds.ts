@@ -11,9 +11,7 @@ import type { Wanted } from './wanted.ts'
  */
 export function checkKinds(host: RouteSocket, wanted: readonly (readonly [Wanted, Seen])[]): void {
   const requests = wanted.flatMap(([one, seen]) =>
-    probesOf(one, seen).map(
-      (probe): Request => ({ ...probe, interface: one.name, fine: [PROBE_REFUSAL] }),
-    ),
+    probesOf(one, seen).map((probe): Request => ({ ...probe, interface: one.name, fine: [PROBE_REFUSAL] })),
   )
   if (requests.length > 0) host.ask(...requests)
 }

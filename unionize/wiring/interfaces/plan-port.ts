@@ -57,26 +57,48 @@ function planOvsPort(wanted: Wanted, outer: OuterEnd, seen: Seen, fresh: boolean
   const { name, link } = wanted
   if (link.kind !== 'ovs') return []
   const bridge = safeName(link.bridge)
-  const wish = { bridge, port: outer.outer, tag: link.tag, trunks: link.trunks, externalIds: link.externalIds }
-  const text = `make ${outer.outer} a port of ${bridge}`
-  const port = fresh ? null : (seen.ovs?.port ?? null)
-  const words = (of: {
-    bridge: string
-    tag?: number | null | undefined
-    trunks?: readonly number[] | undefined
-    externalIds?: object | undefined
-  }) =>
-    JSON.stringify([
-      of.bridge,
-      of.tag ?? null,
-      [...(of.trunks ?? [])].sort((a, b) => a - b),
-      Object.entries(of.externalIds ?? {}).sort(),
-    ])
-  if (port !== null && words(port) === words(wish) && port.number !== null) return []
-  const action: Action = ({ ovs }) => void ovs.ensurePort(wish)
-  if (fresh) return [consequent(name, text, action)]
-  const found = port === null ? 'no port' : words(port)
-  return [differing(name, { field: 'link', wanted: words(wish), found }, text, action)]
+  const { tag, trunks, externalIds } = link
+  const action: Action = ({ ovs }) => void ovs.ensurePort({ bridge, port: outer.outer, tag, trunks, externalIds })
+  const become = `make ${outer.outer} a port of ${bridge}`
+  if (fresh) return [consequent(name, become, action)]
+  const port = seen.ovs?.port ?? null
+  if (port === null) {
+    return [differing(name, { field: 'link.bridge', wanted: bridge, found: 'no bridge' }, become, action)]
+  }
+  const ids = port.externalIds
+  const differences = [
+    { field: 'link.bridge', wanted: bridge, found: port.bridge, text: become },
+    { field: 'link.tag', wanted: tagText(tag), found: tagText(port.tag), text: `give it ${tagText(tag)}` },
+    {
+      field: 'link.trunks',
+      wanted: trunksText(trunks),
+      found: trunksText(port.trunks),
+      text: `give it ${trunksText(trunks)}`,
+    },
+    ...[...new Set([...Object.keys(externalIds), ...port.ourIds])].sort().map((key) => ({
+      field: `link.externalIds.${key}`,
+      wanted: externalIds[key] ?? 'none',
+      found: ids[key] ?? 'none',
+      text: key in externalIds ? `give it the external id ${key}` : `take the external id ${key} from it`,
+    })),
+    {
+      field: 'link',
+      wanted: 'a port in use',
+      found: port.number === null ? (port.error ?? 'unused') : 'a port in use',
+      text: become,
+    },
+  ].filter((one) => one.wanted !== one.found)
+  // One transaction does all of it.
+  return differences.map(({ text, ...difference }) => differing(name, difference, text, action))
+}
+
+function tagText(tag: number | null | undefined): string {
+  return tag == null ? 'no tag' : `tag ${tag}`
+}
+
+function trunksText(trunks: readonly number[] | undefined): string {
+  const ids = [...new Set(trunks)].sort((a, b) => a - b)
+  return ids.length === 0 ? 'no trunks' : `trunks ${ids.join(', ')}`
 }
 
 function rangesOf(vlan: NonNullable<Extract<LinkSpec, { kind: 'bridge' }>['vlan']>): VlanRange[] {

@@ -108,8 +108,8 @@ export function createDevice(wish: NewDevice): Buffer {
     linkHeader({}),
     ...endAttributes(wish),
     ...(master === undefined ? [] : [attributeU32(IFLA_MASTER, master)]),
-    ...(below === undefined ? [] : [attributeU32(IFLA_LINK, below)]),
     ...(group === undefined ? [] : [attributeU32(IFLA_GROUP, group)]),
+    ...(below === undefined ? [] : [attributeU32(IFLA_LINK, below)]),
     attributeText(IFLA_IFNAME, wish.name),
     linkInfo(device.kind, data),
   )

@@ -1,24 +1,17 @@
-import koffi from 'koffi'
 import { WiringError } from '../errors.ts'
-import { close, errnoName, lastErrno, pidfdOpen, poll } from './libc.ts'
-
-const library = koffi.load('libc.so.6')
-const eventfd = library.func('int eventfd(unsigned int value, int flags)') as (value: number, flags: number) => number
-const read = library.func('intptr_t read(int fd, void *bytes, size_t length)') as (
-  fd: number,
-  bytes: Buffer,
-  length: number,
-) => number
+import { close, errnoName, eventfd, lastErrno, pidfdOpen, poll, read } from './libc.ts'
 
 const EFD_CLOEXEC_NONBLOCK = 0o2000000 | 0o4000
 const POLLIN = 1
 /** struct pollfd of poll(2). */
 const ENTRY = 8
-const FOREVER = -1
 
-/** Blocks until one of a changing set of processes has exited, or until it is woken. Holds no namespace open. */
+/** Blocks until one of a changing set of processes has exited, or it is woken, or time is up. Holds no namespace open. */
 export class Exits {
-  /** An event descriptor: eight bytes, a number that is not 0, written to it by any thread end {@link wait}. */
+  /**
+   * An event descriptor: eight bytes, a number that is not 0, written to it by any thread end {@link wait}. {@link close}
+   * leaves it open: whoever writes to it closes it, so that what is written late goes to nobody else's file.
+   */
   readonly wake: number
   readonly #pidfds = new Map<number, number>()
 
@@ -48,15 +41,15 @@ export class Exits {
     close(opened)
   }
 
-  /** The processes that have exited, which are watched no more; none when it was woken. */
-  wait(): number[] {
+  /** The processes that have exited, which are watched no more; none when it was woken or these milliseconds have passed. */
+  wait(longestMs: number): number[] {
     const watched = [...this.#pidfds]
     const entries = Buffer.alloc(ENTRY * (watched.length + 1))
     for (const [at, fd] of [this.wake, ...watched.map(([, fd]) => fd)].entries()) {
       entries.writeInt32LE(fd, at * ENTRY)
       entries.writeInt16LE(POLLIN, at * ENTRY + 4)
     }
-    if (poll(entries, watched.length + 1, FOREVER) < 0) return []
+    if (poll(entries, watched.length + 1, longestMs) < 0) return []
     if (entries.readInt16LE(6) !== 0) read(this.wake, Buffer.alloc(8), 8)
     const exited = watched.filter((_, at) => entries.readInt16LE((at + 1) * ENTRY + 6) !== 0).map(([pid]) => pid)
     for (const pid of exited) this.remove(pid)
@@ -65,6 +58,5 @@ export class Exits {
 
   close(): void {
     for (const pid of this.#pidfds.keys()) this.remove(pid)
-    close(this.wake)
   }
 }

@@ -24,6 +24,8 @@ export interface OvsPort {
   readonly trunks: readonly number[]
   /** Those of the interface. */
   readonly externalIds: Readonly<Record<string, string>>
+  /** Keys of those that we gave it. */
+  readonly ourIds: readonly string[]
   /** Number of the port in the switch; null: the switch does not have the device. */
   readonly number: number | null
   /** Why not, in the words of Open vSwitch. */
@@ -39,7 +41,7 @@ export interface OpenVswitch {
   bridgeOf(name: string): OvsBridge | null
   /** Makes a bridge if there is none; one that is there is left as it is. @returns whether it was made */
   ensureBridge(name: string, options?: { readonly datapathType?: 'system' | 'netdev' }): boolean
-  /** Removes a bridge if we made it and it has no port any more. @returns whether it was removed */
+  /** Removes a bridge if we made it and it has no port any more; the switch follows by itself. @returns whether it was removed */
   removeBridge(name: string): boolean
   portOf(name: string): OvsPort | null
   /**
@@ -109,15 +111,13 @@ export function openVswitch(options: { readonly socket?: string; readonly timeou
       }),
     removeBridge: (name) =>
       withDatabase((database) => {
-        const removed = change(database, () => {
+        return change(database, () => {
           const [bridge] = bridgesWhere(database, 'name', name)
           if (bridge === undefined || !bridge.ours) return null
           const others = portNames(database, bridge.ports).filter((port) => port !== name)
           if (others.length > 0) return null
           return [expect('Bridge', name, [{ ports: set(bridge.ports.map(uuid)) }]), bridgeRemoval(bridge.id)]
         })
-        if (removed) settle(database, timeoutMs)
-        return removed
       }),
     portOf: (name) => withDatabase((database) => describePort(database, name)),
     ensurePort: (wish) =>
@@ -144,9 +144,19 @@ function describePort(database: Database, name: string): OvsPort | null {
   const device = port === null ? null : interfaceNamed(database, name)
   const bridge = port === null ? undefined : bridgesWhere(database, 'ports', uuid(port.id))[0]
   if (port === null || device === null || bridge === undefined) return null
-  const { ours, tag, trunks } = port
+  const { ours, tag, trunks, keys: ourIds } = port
   const externalIds = Object.fromEntries(Object.entries(device.externalIds).filter(([key]) => key !== MARK))
-  return { name, bridge: bridge.name, ours, tag, trunks, externalIds, number: device.number, error: device.error }
+  return {
+    name,
+    bridge: bridge.name,
+    ours,
+    tag,
+    trunks,
+    externalIds,
+    ourIds,
+    number: device.number,
+    error: device.error,
+  }
 }
 
 /**
