@@ -61,6 +61,9 @@ describe('interfaces on Open vSwitch', () => {
       (await engine.check(target)).map((one) => one.field),
       ['link.bridge'],
     )
+    await engine.wire(target, FIRST)
+    assert.equal(own.vsctl('list-ports', 'ovs0'), 'web-eth1')
+    assert.deepEqual(await engine.check(target), [])
     await engine.wire(target, { ...FIRST, hostName: 'renamed' })
     assert.equal(own.vsctl('list-ports', 'ovs0'), 'renamed')
     assert.deepEqual(await engine.check(target), [])

@@ -55,8 +55,10 @@ function wish(name: string): fc.Arbitrary<Wish> {
       mtu: fc.constantFrom(undefined, undefined, 1400, 1300),
       up: fc.constantFrom(true, true, true, false),
       limit: fc.constantFrom(undefined, '5M', '9M'),
+      // The end of its socket takes the kernel 13 ms.
+      announce: fc.constantFrom(false, false, false, true),
     })
-    .map(({ link, addresses, gateway, route, rule, mtu, up, limit }): Wish => {
+    .map(({ link, addresses, gateway, route, rule, mtu, up, limit, announce }): Wish => {
       const ipv4 = addresses.some((one) => one.startsWith('10.'))
       const via = gateway?.replace('X', String(i)) ?? null
       const fits = via !== null && (via.startsWith('10.') ? ipv4 : addresses.some((one) => one.startsWith('fd')))
@@ -69,6 +71,7 @@ function wish(name: string): fc.Arbitrary<Wish> {
         rules: rule ? [{ from: `10.${i}.0.0/24`, table: 100 + i, priority: 1000 + i }] : [],
         ...(mtu === undefined ? {} : { mtu }),
         up,
+        announce,
         ...(limit === undefined ? {} : { shaping: { egress: { rate: limit }, ...into(link, limit) } }),
       } satisfies Wish
     })
@@ -77,7 +80,8 @@ function wish(name: string): fc.Arbitrary<Wish> {
 function link(name: string): fc.Arbitrary<Wish['link']> {
   const bridge = fc.record({
     kind: fc.constant('bridge' as const),
-    bridge: fc.constantFrom('br-theirs', 'br-made', 'br-made2'),
+    // The removal of a bridge takes the kernel 50 ms.
+    bridge: fc.constantFrom('br-theirs', 'br-theirs', 'br-theirs', 'br-made', 'br-made2'),
     isolated: fc.boolean(),
   })
   const macvlan = fc.record({

@@ -1,10 +1,11 @@
-import { closeSync, openSync } from 'node:fs'
+import { closeSync, constants, openSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { WiringError } from '../wiring/errors.ts'
 import { State } from '../wiring/interfaces/state.ts'
 import { errnoName, flock, lastErrno } from '../wiring/kernel/libc.ts'
 
+const { O_WRONLY, O_CREAT, O_NOFOLLOW } = constants
 /** Of flock(2), sys/file.h. */
 const LOCK_EX = 2
 const LOCK_NB = 4
@@ -40,7 +41,7 @@ export async function whileEditing<T>(directory: string, work: () => Promise<T>)
 
 function open(path: string): number {
   try {
-    return openSync(path, 'a', 0o600)
+    return openSync(path, O_WRONLY | O_CREAT | O_NOFOLLOW, 0o600)
   } catch (thrown) {
     throw unlockable(path, (thrown as NodeJS.ErrnoException).code ?? 'EIO')
   }

@@ -57,7 +57,7 @@ async function unwireOne(session: Session, target: string, flags: UnwireFlags): 
   for (const name of flags.interface ?? []) {
     if (!wired.spec.interfaces.some((one) => one.name === name)) say(`${wired.label}: ${name} is not wired`)
   }
-  const steps = await session.interfaces.unwire(wired.key, flags.interface)
+  const steps = await session.editing(() => session.interfaces.unwire(wired.key, flags.interface))
   tell(wired.label, steps)
   return { target, steps }
 }
@@ -67,7 +67,7 @@ async function unwireAll(session: Session): Promise<Outcome[]> {
   const outcomes: Outcome[] = []
   for (const { key, label } of await session.interfaces.show()) {
     try {
-      const steps = await session.interfaces.unwire(key)
+      const steps = await session.editing(() => session.interfaces.unwire(key))
       tell(label, steps)
       outcomes.push({ target: label, steps })
     } catch (thrown) {

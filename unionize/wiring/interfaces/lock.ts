@@ -1,8 +1,9 @@
-import { closeSync, fchownSync, openSync, statSync } from 'node:fs'
+import { closeSync, constants, fchownSync, openSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { WiringError } from '../errors.ts'
 import { errnoName, flock, lastErrno } from '../kernel/libc.ts'
 
+const { O_WRONLY, O_CREAT, O_NOFOLLOW } = constants
 /** Of flock(2), sys/file.h. */
 const LOCK_EX = 2
 const LOCK_NB = 4
@@ -36,7 +37,8 @@ export function locked<T>(directory: string, work: () => T): T {
 
 /** The command runs as root and the daemon does not: both must be able to open it. */
 function openFor(path: string, directory: string): number {
-  const file = openSync(path, 'a', 0o600)
+  // Not through a link: whoever owns the directory would be given what it leads to.
+  const file = openSync(path, O_WRONLY | O_CREAT | O_NOFOLLOW, 0o600)
   if (process.getuid?.() === 0) {
     const { uid, gid } = statSync(directory)
     fchownSync(file, uid, gid)

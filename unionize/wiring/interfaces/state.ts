@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import {
-  chownSync,
   closeSync,
+  fchownSync,
   fsyncSync,
   mkdirSync,
   openSync,
@@ -126,14 +126,16 @@ export class State {
     const path = this.#fileOf(kept.key)
     const interim = interimOf(path)
     try {
-      const file = openSync(interim, 'w', 0o600)
+      rmSync(interim, { force: true })
+      // Never what another put there: root writes into a directory that is the daemon's.
+      const file = openSync(interim, 'wx', 0o600)
       try {
+        this.#give(file)
         writeFileSync(file, `${JSON.stringify(kept)}\n`)
         fsyncSync(file)
       } finally {
         closeSync(file)
       }
-      this.#give(interim)
       renameSync(interim, path)
       this.#settle()
     } catch (thrown) {
@@ -188,10 +190,10 @@ export class State {
   }
 
   /** The command runs as root and the daemon does not: what one wrote the other must be able to read. */
-  #give(path: string): void {
+  #give(file: number): void {
     if (process.getuid?.() !== 0) return
     const { uid, gid } = statSync(this.#directory)
-    chownSync(path, uid, gid)
+    fchownSync(file, uid, gid)
   }
 
   /** A renamed or removed file survives a power cut once its directory is on the disk. */
