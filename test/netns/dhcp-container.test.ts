@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
@@ -8,7 +8,7 @@ import { LabEngine } from '../../lab/engine.ts'
 import { rememberIfNew, removeImages } from '../../lab/images.ts'
 import { runDirectory } from '../../lab/places.ts'
 import { dockerEngine } from '../../unionize/containers.ts'
-import { ensurePauseImage, PAUSE_IMAGE, pauseProgram } from '../../unionize/pause.ts'
+import { ensurePauseImage, PAUSE_IMAGE } from '../../unionize/pause.ts'
 import { type DhcpServer, startKea } from '../support/dhcp-servers.ts'
 import { until } from '../support/until.ts'
 import { WireCommand } from '../support/wire-command.ts'
@@ -75,9 +75,21 @@ const serverNamespace = () => `${lab.host}-kea`
 function docker(...args: readonly string[]): string {
   return execFileSync('docker', ['-H', `unix://${engine.socket}`, ...args], { encoding: 'utf8' }).trim()
 }
-function dockerRun(name: string, image = IMAGE): { name: string; pid: number } {
+function dockerRun(name: string, ...what: readonly string[]): { name: string; pid: number } {
   const full = `dhcp-container-${process.pid}-${name}`
-  docker('run', '-d', '--network', 'none', '--stop-timeout', '0', '--label', LABEL, '--name', full, image)
+  docker(
+    'run',
+    '-d',
+    '--network',
+    'none',
+    '--stop-timeout',
+    '0',
+    '--label',
+    LABEL,
+    '--name',
+    full,
+    ...(what.length > 0 ? what : [IMAGE]),
+  )
   return { name: full, pid: Number(docker('inspect', '--format', '{{.State.Pid}}', full)) }
 }
 const resolverOf = (pid: number) => readFileSync(`/proc/${pid}/root/etc/resolv.conf`, 'utf8')
@@ -86,16 +98,13 @@ function unionize(...line: readonly string[]): string {
   assert.equal(status, 0, said)
   return out
 }
-/** An image whose /etc is a link to this folder: of the container's, or for who follows it from outside, of the host's. */
-function imageThatLeadsTo(outside: string): string {
-  const root = join(folder, 'image')
-  mkdirSync(root)
-  writeFileSync(join(root, 'pause'), pauseProgram(process.arch), { mode: 0o755 })
-  symlinkSync(outside, join(root, 'etc'))
-  const tar = execFileSync('tar', ['-C', root, '-c', '.'])
-  const given = ['import', '--change', 'CMD ["/pause"]', '-', `dhcp-container:${process.pid}`]
-  execFileSync('docker', ['-H', `unix://${engine.socket}`, ...given], { input: tar })
-  return `dhcp-container:${process.pid}`
+/** An image with these programs of the host, and what they need. */
+function imageOf(programs: readonly string[]): string {
+  const image = `dhcp-container:${process.pid}`
+  const libraries = execFileSync('ldd', programs, { encoding: 'utf8' }).match(/\/\S+(?= \(0x)/g) ?? []
+  const tar = execFileSync('tar', ['-c', '-h', '-P', ...programs, ...new Set(libraries)], { maxBuffer: 2 ** 26 })
+  execFileSync('docker', ['-H', `unix://${engine.socket}`, 'import', '-', image], { input: tar })
+  return image
 }
 /** Resolves when it has an address of each server. */
 async function leased({ pid }: { pid: number }): Promise<readonly string[]> {
@@ -133,12 +142,16 @@ test('a container leases, shows, renews and gives back; its names come and go', 
   assert.equal(readFileSync('/etc/resolv.conf', 'utf8'), HOST_RESOLVER)
 })
 
-test('a container whose /etc leads out of it gets a lease, and nothing outside is written', async () => {
-  const outside = mkdtempSync(join(folder, 'outside-'))
-  writeFileSync(join(outside, 'resolv.conf'), 'nameserver 192.0.2.7\n')
-  const image = imageThatLeadsTo(outside)
-  const evil = dockerRun('evil', image)
-  assert.equal(resolverOf(evil.pid), 'nameserver 192.0.2.7\n', 'who just writes there writes to the host')
+test('a container whose resolv.conf leads out of it gets a lease, and nothing outside is written', async () => {
+  const outside = join(folder, 'outside')
+  writeFileSync(outside, 'nameserver 192.0.2.7\n')
+  const image = imageOf(['/bin/sh', '/bin/umount', '/bin/ln', '/bin/sleep'])
+  const script = `umount /etc/resolv.conf && ln -sf ${outside} /etc/resolv.conf && exec sleep infinity`
+  const mayMount = ['--cap-add', 'SYS_ADMIN', '--security-opt', 'apparmor=unconfined']
+  const evil = dockerRun('evil', ...mayMount, image, 'sh', '-c', script)
+  await until('who follows the link from outside comes to a file of the host', () =>
+    resolverOf(evil.pid).includes('192.0.2.7'),
+  )
   unionize('wire', evil.name, ...LINE)
   await leased(evil)
   // By the time that another one has its names, this one would have them too.
@@ -146,9 +159,10 @@ test('a container whose /etc leads out of it gets a lease, and nothing outside i
   unionize('wire', good.name, ...LINE)
   await leased(good)
   await until('the other one has its names', () => /nameserver fd79::53\n/.test(resolverOf(good.pid)))
+  assert.equal(readFileSync(outside, 'utf8'), 'nameserver 192.0.2.7\n')
   for (const { name } of [evil, good]) unionize('unwire', name)
   await until('all leases are back', () => v4.leased().length + v6.leased().length === 0)
-  assert.equal(readFileSync(join(outside, 'resolv.conf'), 'utf8'), 'nameserver 192.0.2.7\n')
+  assert.equal(readFileSync(outside, 'utf8'), 'nameserver 192.0.2.7\n', 'nor at the end')
   assert.equal(readFileSync('/etc/resolv.conf', 'utf8'), HOST_RESOLVER)
   await engine.removeContainers(LABEL)
   docker('rmi', image)

@@ -172,6 +172,22 @@ test('commands for one target at the same time leave the interfaces of the other
   assert.deepEqual(found.filter((name) => name !== 'lo').sort(), names)
 })
 
+test('what is unwired stays so, whoever wires another interface of the target at the same time', async () => {
+  const { pid } = await lab.idle()
+  const run = (verb: string, ...line: string[]) => {
+    const [program = '', ...args] = command.command([], verb, `pid:${pid}`, ...line)
+    return once(spawn(program, args, { stdio: 'ignore' }), 'exit')
+  }
+  for (const name of ['eth1', 'eth2', 'eth3']) await run('wire', '-i', name, '--bridge', 'br1')
+  const ended = [1, 2, 3].flatMap((number) => [
+    run('unwire', '-i', `eth${number}`),
+    run('wire', '-i', `eth${number + 3}`, '--bridge', 'br1'),
+  ])
+  for (const [status] of await Promise.all(ended)) assert.equal(status, 0)
+  const found = inside(pid).map((link) => link.ifname)
+  assert.deepEqual(found.filter((name) => name !== 'lo').sort(), ['eth4', 'eth5', 'eth6'])
+})
+
 test('plan and --dry-run tell what wire would do, and do nothing', () => {
   const web = dockerRun('web')
   const before = world(web.pid())

@@ -56,11 +56,10 @@ export async function carryOut(hosted: Hosted, verb: string, args: readonly unkn
     case 'interfaces.check':
       return (await hosted.interfaces()).check(parseName(args[0], 'key'))
     case 'interfaces.unwire': {
-      const names = args[1] === undefined || args[1] === null ? undefined : parseNames(args[1])
-      return (await hosted.interfaces()).unwire(parseName(args[0], 'key'), names)
+      return (await hosted.interfaces()).unwire(parseName(args[0], 'key'), parseNames(args[1], 'names'))
     }
     case 'interfaces.show':
-      return (await hosted.interfaces()).show()
+      return (await hosted.interfaces()).show(parseNames(args[0], 'keys'))
     default:
       throw refused('verb', `there is no ${JSON.stringify(verb.slice(0, 64))}`)
   }
@@ -93,9 +92,11 @@ function parseNamespace(value: unknown, field: string): Namespace {
   return { pid: pid as number }
 }
 
-function parseNames(value: unknown): string[] {
-  if (!Array.isArray(value) || value.length > 64) throw refused('names', 'expected at most 64 names')
-  return value.map((name) => parseName(name, 'names'))
+/** Absent: all. */
+function parseNames(value: unknown, field: string): string[] | undefined {
+  if (value === undefined || value === null) return undefined
+  if (!Array.isArray(value) || value.length > 64) throw refused(field, `expected at most 64 ${field}`)
+  return value.map((name) => parseName(name, field))
 }
 
 function parseName(value: unknown, field: string): string {

@@ -77,7 +77,7 @@ export function startKeeper(options: {
     all = false
     dirty.clear()
     try {
-      const wired = (await interfaces.show()).filter((one) => keys === null || keys.has(one.key))
+      const wired = await interfaces.show(keys === null ? undefined : [...keys])
       await Promise.all(wired.map((one) => sequence.run(one.key, undefined, () => mend(one))))
     } catch (error) {
       log('error', 'the wirings could not be looked at', { error: wording(error) })
@@ -108,7 +108,7 @@ export function startKeeper(options: {
         // Whoever undoes it again and again is met less and less often.
         notBefore.set(key, now() + repairs.next(key))
       }
-      attend(found, again ? ((await interfaces.show()).find((one) => one.key === key) ?? wired) : wired)
+      attend(found, again ? ((await interfaces.show([key]))[0] ?? wired) : wired)
       await keepLeases(found, wired.spec)
       failures.forget(key)
     } catch (error) {
@@ -146,7 +146,7 @@ export function startKeeper(options: {
   const keepLeases = async (target: Target, spec: WiringSpec): Promise<void> => {
     const wanted = spec.interfaces.filter((one) => familiesOf(one).length > 0)
     if (wanted.length === 0 && dhcp.leases(target.key).size === 0) return
-    const found = (await interfaces.show()).find((one) => one.key === target.key)
+    const [found] = await interfaces.show([target.key])
     const macs = new Map(found?.interfaces.map((one) => [one.name, one.mac]))
     const clients = wanted.flatMap((one): DhcpInterface[] => {
       const mac = macs.get(safeName(one.name))
@@ -176,7 +176,7 @@ export function startKeeper(options: {
   const unwire = async (key: string, names?: readonly string[]) => {
     await dhcp.release(key, names?.map(safeName))
     const done = await interfaces.unwire(key, names)
-    if (!(await interfaces.show()).some((one) => one.key === key)) forget(key)
+    if ((await interfaces.show([key])).length === 0) forget(key)
     return done
   }
 
@@ -187,14 +187,14 @@ export function startKeeper(options: {
       sequence.run(target.key, undefined, async () => {
         await dhcp.leaveFormer(target)
         const done = await interfaces.wire(target, spec)
-        const wired = (await interfaces.show()).find((one) => one.key === target.key)
+        const [wired] = await interfaces.show([target.key])
         if (wired !== undefined) attend(target, wired)
         await keepLeases(target, spec)
         return done
       }),
     check: (key) => interfaces.check(key),
     unwire: (key, names) => sequence.run(key, undefined, () => unwire(key, names)),
-    show: () => interfaces.show(),
+    show: (keys) => interfaces.show(keys),
     look,
     async stop() {
       stopped = true

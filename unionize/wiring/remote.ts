@@ -64,7 +64,7 @@ export function connectWiring(options: {
     wire: (target, spec) => call('interfaces.wire', target, spec),
     check: (key) => call('interfaces.check', key),
     unwire: (key, names) => call('interfaces.unwire', key, ...(names === undefined ? [] : [names])),
-    show: () => call('interfaces.show'),
+    show: (keys) => call('interfaces.show', ...(keys === undefined ? [] : [keys])),
     stop: async () => {},
   }
   line.connect()

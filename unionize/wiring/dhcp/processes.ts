@@ -1,4 +1,5 @@
 import { readFileSync, statSync } from 'node:fs'
+import { WiringError } from '../errors.ts'
 import type { Namespace } from '../interfaces/interfaces.ts'
 
 /** One process and no other: ids are used again, but not with the same time of start. */
@@ -31,7 +32,10 @@ export function pathOf(namespace: Namespace): string {
   return 'pid' in namespace ? `/proc/${namespace.pid}/ns/net` : namespace.path
 }
 
-/** Which network namespace it is (network_namespaces(7): device and inode); null: none any more. */
+/**
+ * Which network namespace it is (network_namespaces(7): device and inode); null: none any more.
+ * @throws WiringError `not-permitted`
+ */
 export function namespaceId(path: string): string | null {
   try {
     const { dev, ino } = statSync(path)
@@ -39,6 +43,12 @@ export function namespaceId(path: string): string | null {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ENOENT' || code === 'ESRCH') return null
+    if (code === 'EACCES' || code === 'EPERM') {
+      throw new WiringError(
+        'not-permitted',
+        `cannot look at the network namespace ${path} (${code}): CAP_SYS_PTRACE is needed`,
+      )
+    }
     throw error
   }
 }

@@ -25,7 +25,7 @@ export interface Engine {
   wire(target: Target, spec: WiringSpec): readonly Step[]
   check(key: string): readonly Difference[]
   unwire(key: string, names?: readonly string[]): readonly Step[]
-  show(): readonly Wired[]
+  show(keys?: readonly string[]): readonly Wired[]
 }
 
 export interface EngineOptions {
@@ -176,7 +176,10 @@ export function createEngine(options: EngineOptions): Engine {
         return steps
       })
     },
-    show: () => state.readAll().map((kept) => describeKept(places(), kept)),
+    show: (keys) => {
+      const kept = keys === undefined ? state.readAll() : keys.flatMap((key) => state.read(key) ?? [])
+      return kept.map((one) => describeKept(places(), one))
+    },
   }
 }
 

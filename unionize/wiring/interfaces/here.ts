@@ -22,7 +22,7 @@ export function interfacesHere(options: { readonly directory: string }): Interfa
     wire: (target, spec) => call('wire', (engine) => engine.wire(target, spec)),
     check: (key) => call('check', (engine) => engine.check(key)),
     unwire: (key, names) => call('unwire', (engine) => engine.unwire(key, names)),
-    show: () => call('show', (engine) => engine.show()),
+    show: (keys) => call('show', (engine) => engine.show(keys)),
     async stop() {
       stopped = true
       await last

@@ -85,8 +85,8 @@ export interface Interfaces {
   check(key: string): Promise<readonly Difference[]>
   /** Undoes all of it, or the named interfaces. Not wired, or gone already, is success. @returns what was done */
   unwire(key: string, names?: readonly string[]): Promise<readonly Step[]>
-  /** Everything that is wired, by label. */
-  show(): Promise<readonly Wired[]>
+  /** Everything that is wired, by label; or what is wired under these keys. */
+  show(keys?: readonly string[]): Promise<readonly Wired[]>
   /** Ends the worker when the calls under way are done. Nothing in the kernel changes. */
   stop(): Promise<void>
 }

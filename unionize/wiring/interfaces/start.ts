@@ -9,7 +9,7 @@ export interface EngineCalls {
   readonly wire: { readonly target: Target; readonly spec: WiringSpec }
   readonly check: { readonly key: string }
   readonly unwire: { readonly key: string; readonly names: readonly string[] | undefined }
-  readonly show: object
+  readonly show: { readonly keys: readonly string[] | undefined }
 }
 
 interface EngineAnswers {
@@ -35,7 +35,7 @@ export function startInterfaces(options: { readonly directory: string; readonly 
     wire: (target, spec) => thread.call('wire', { target, spec }),
     check: (key) => thread.call('check', { key }),
     unwire: (key, names) => thread.call('unwire', { key, names }),
-    show: () => thread.call('show', {}),
+    show: (keys) => thread.call('show', { keys }),
     stop: () => thread.stop(),
   }
 }

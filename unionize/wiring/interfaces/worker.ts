@@ -10,7 +10,7 @@ answerCalls(() => {
     wire: ({ target, spec }) => engine.wire(target, spec),
     check: ({ key }) => engine.check(key),
     unwire: ({ key, names }) => engine.unwire(key, names),
-    show: () => engine.show(),
+    show: ({ keys }) => engine.show(keys),
   }
   return verbs
 })

@@ -1,6 +1,7 @@
+import { close as closeFile } from 'node:fs'
 import { WiringError } from '../errors.ts'
 import { familyOf } from './ip.ts'
-import { close, errnoName, lastErrno, sendto, socket } from './libc.ts'
+import { errnoName, lastErrno, sendto, socket } from './libc.ts'
 import { macBytes } from './mac.ts'
 import type { Sandbox } from './namespaces.ts'
 
@@ -74,7 +75,10 @@ export function sendFrames(index: number, frames: readonly Buffer[]): void {
       if (sendto(fd, bytes, bytes.length, 0, to, to.length) < 0) throw cannotAnnounce(errnoName(lastErrno()))
     }
   } finally {
-    close(fd)
+    // In another thread: the kernel waits some 13 ms until nobody uses a packet socket any more (packet_release).
+    closeFile(fd, (error) => {
+      if (error !== null) throw error
+    })
   }
 }
 
