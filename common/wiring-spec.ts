@@ -17,6 +17,10 @@ const longName = z
   .string()
   .regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]*$/, 'expected letters, digits, "_", "." or "-"')
   .max(200)
+  .refine(
+    (name) => name !== 'all' && name !== 'default',
+    'expected another name: "all" and "default" mean every interface',
+  )
 const address = z.string().refine((text) => isIP(text) !== 0, 'expected an IPv4 or IPv6 address')
 const prefix = z.string().refine(isPrefix, 'expected an address and a prefix length, such as 10.1.1.5/24 or fd00::5/64')
 const ownPrefix = prefix.refine(

@@ -102,6 +102,14 @@ describe('a changed spec', () => {
     })
   }
 
+  it('that wants nothing any more leaves nothing, not even a memory', async () => {
+    await engine.wire(target)
+    assert.deepEqual(lab.links('web'), [])
+    assert.deepEqual(await engine.show(), [])
+    await engine.wire(target)
+    assert.deepEqual(await engine.show(), [])
+  })
+
   const meddling: Record<string, { does: string[]; field: string }> = {
     'an address that was added': { does: ['address', 'add', '10.1.1.99/24', 'dev', 'eth1'], field: 'addresses' },
     'an address that was taken': { does: ['address', 'del', 'fd00::5/64', 'dev', 'eth1'], field: 'addresses' },

@@ -7,6 +7,8 @@ import { faultsOf } from './faults.ts'
 
 /** Faults of one file that are told one by one. */
 const MOST_FAULTS = 20
+/** Characters of a file: some thousand interfaces. More is not read as one. */
+const MOST_TEXT = 1024 * 1024
 /** What stands for standard input where a file is named. */
 const STDIN = '-'
 
@@ -28,6 +30,7 @@ export function readDocuments(file: string): readonly WiringDocument[] {
 
 /** @throws InvalidWish */
 export function parseDocuments(text: string, name: string): readonly WiringDocument[] {
+  if (text.length > MOST_TEXT) throw new InvalidWish([`${name}: longer than ${MOST_TEXT} characters: split it`])
   const lines = new LineCounter()
   const parsed = parseAllDocuments(text, { lineCounter: lines, logLevel: 'error', prettyErrors: false, merge: true })
   const faults: string[] = []

@@ -139,7 +139,8 @@ export function createEngine(options: EngineOptions): Engine {
             throw thrown
           }
           const cleaned = run(ground, plan.cleanup)
-          write(state, during, after)
+          if (isEmpty(after)) state.remove(after.key)
+          else write(state, during, after)
           return [...buried, ...removed, ...changed, ...cleaned]
         })
       })
@@ -171,7 +172,7 @@ export function createEngine(options: EngineOptions): Engine {
         const steps = removeInterfaces(places(), kept, leaving, remaining, run)
         const cleanup = planCleanup(unneeded, new Set(), observeSupports(places().host, unneeded))
         steps.push(...run(places(), cleanup))
-        if (Object.keys(made).length === 0 && interfaces.length === 0) state.remove(key)
+        if (isEmpty(remaining)) state.remove(key)
         else write(state, kept, remaining)
         return steps
       })
@@ -285,6 +286,11 @@ function peersOf(target: Target, spec: WiringSpec): Record<string, Namespace> {
 
 function write(state: State, former: Kept | null, kept: Kept): void {
   if (JSON.stringify(former) !== JSON.stringify(kept)) state.write(kept)
+}
+
+/** Nothing is wanted and nothing there. */
+function isEmpty({ made, spec }: Kept): boolean {
+  return Object.keys(made).length === 0 && spec.interfaces.length === 0
 }
 
 function mustKnow(state: State, key: string): Kept {
