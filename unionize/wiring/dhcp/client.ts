@@ -1,4 +1,4 @@
-import { type FSWatcher, readFileSync, statSync, watch } from 'node:fs'
+import { existsSync, type FSWatcher, readFileSync, statSync, watch } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { wording } from '../../../common/errors.ts'
 import { WiringError } from '../errors.ts'
@@ -93,8 +93,9 @@ export class Client {
 
   /**
    * Makes sure that a release will reach its server. A client gives back only what it has been confirmed since its start,
-   * so one that died is started for it. And DHCPv4's release is one packet that nobody acknowledges: when it has to wait
-   * for the server's MAC it is lost, since dhcpcd takes the address away at once; a renewal makes the MAC known.
+   * so one that died is started for it; and it gives back nothing of DHCPv6 while a renewal is under way (9.4.1). DHCPv4's
+   * release is one packet that nobody acknowledges: when it has to wait for the server's MAC it is lost, since dhcpcd takes
+   * the address away at once. A renewal that has ended leaves neither to chance.
    */
   async #confirm(): Promise<void> {
     const lost = (why: string) => this.#tell('warn', 'a lease may not be given back; it ends by its time', { why })
@@ -113,21 +114,27 @@ export class Client {
     if (this.#held().length > 0) lost('its client does not live')
   }
 
-  /** Whether servers have confirmed to this process what it holds, and DHCPv4's answers now. */
+  /** Whether servers have confirmed to this process what it holds, and again just now. */
   async #renewed(found: ProcessId): Promise<boolean> {
     const wait = (holds: () => boolean, withinMs: number) =>
       awaitInFolder(this.#folder, () => !runs(found) || holds(), withinMs)
-    const confirmed = () => this.#held().every(({ client }) => client === found.pid)
+    const confirmed = () => this.#held().every((note) => note?.client === found.pid)
     if (!(await wait(confirmed, CONFIRMING_MS.start))) return false
-    const former = readNote(this.#folder, 'ipv4')
-    if (former === null) return true
+    const former = new Set(this.#held().map((note) => note?.version))
     signal(found, SIGNALS.renew)
-    return wait(() => readNote(this.#folder, 'ipv4')?.version !== former.version, CONFIRMING_MS.renewal)
+    return wait(() => this.#held().every((note) => !former.has(note?.version)), CONFIRMING_MS.renewal)
   }
 
-  /** What servers have granted and not taken back, to this client or one before it. */
-  #held(): Note[] {
-    return (['ipv4', 'ipv6'] as const).flatMap((family) => readNote(this.#folder, family) ?? [])
+  /**
+   * What servers have granted and not taken back, to this client or one before it. null: dhcpcd has kept it, but it comes
+   * to our hook a moment later.
+   */
+  #held(): (Note | null)[] {
+    const kept = join(this.#folder, 'db', `${this.record.wanted.name}.lease`)
+    return (['ipv4', 'ipv6'] as const).flatMap((family) => {
+      const note = readNote(this.#folder, family)
+      return note !== null || existsSync(family === 'ipv4' ? kept : `${kept}6`) ? [note] : []
+    })
   }
 
   /** Its process, if it runs. */
