@@ -7,9 +7,9 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { NETWORK, percentiles, placement, WiringLab } from '../test/support/wiring-lab.ts'
 import { answer, Remote } from '../test/support/wiring-remote.ts'
-import { connectWiring } from '../unionize/wiring/remote.ts'
-import { serveWiring } from '../unionize/wiring/server.ts'
-import { startWiringService } from '../unionize/wiring/service.ts'
+import { connectWiring } from '../unionize/wiring/service/remote.ts'
+import { serveWiring } from '../unionize/wiring/service/server.ts'
+import { startWiringService } from '../unionize/wiring/service/service.ts'
 import { startWiring, type Wiring } from '../unionize/wiring/wiring.ts'
 
 const usage = `node bench/containment.ts [--rounds N]

@@ -1,5 +1,5 @@
 /** The wiring in a process of its own, as in production. Arguments: socket, directory for declared wirings. */
-import { startWiringService } from '../unionize/wiring/service.ts'
+import { startWiringService } from '../unionize/wiring/service/service.ts'
 
 const [socket = '', directory = ''] = process.argv.slice(2)
 const service = await startWiringService({

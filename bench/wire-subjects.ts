@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline'
 import { wiringShape } from '../common/wiring-spec.ts'
 import { Contents } from '../unionize/wiring/firewall/contents.ts'
 import type { Interfaces, Target } from '../unionize/wiring/interfaces/interfaces.ts'
-import { connectWiring } from '../unionize/wiring/remote.ts'
+import { connectWiring } from '../unionize/wiring/service/remote.ts'
 import type { Wiring } from '../unionize/wiring/wiring.ts'
 import { feed, NETWORK, type Promised, run, type Sandbox, type WireLab } from './wire-lab.ts'
 

@@ -26,7 +26,7 @@ import { createSlots } from './slots.ts'
 import { createStanding, type Standing } from './standing.ts'
 import { backgroundOf, takeStock } from './stock.ts'
 import { watchEngine } from './watch.ts'
-import { connectWiring } from './wiring/remote.ts'
+import { connectWiring } from './wiring/service/remote.ts'
 
 /** The daemon as it runs. */
 export interface Daemon {

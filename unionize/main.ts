@@ -9,7 +9,7 @@ import { EXIT, exitCodeOf, linesOf } from './cli/exit.ts'
 import { say } from './cli/output.ts'
 import { keepRunning } from './running.ts'
 import { type Settings, settingsTable } from './settings.ts'
-import { becomeWiring } from './wiring/become.ts'
+import { becomeWiring } from './wiring/service/become.ts'
 
 const PREFIX = 'UNIONIZE'
 /** Holds the join token where a flag would show it to others. */

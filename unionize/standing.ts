@@ -1,6 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { errorCode, OrchestratorError, wording } from '../common/errors.ts'
-import type { WiringState } from './wiring/remote.ts'
+import type { WiringState } from './wiring/service/remote.ts'
 
 /**
  * Whether this host can do what it is asked. Engine and wiring process come and go on their own; each time that one of

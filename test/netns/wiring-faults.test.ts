@@ -136,7 +136,7 @@ describe('how the wiring runs', () => {
           typeRoots: [join(ROOT, 'node_modules/@types')],
         },
         include: [join(ROOT, 'common/ip6addr.d.ts')],
-        files: [join(ROOT, 'unionize/wiring/wiring.ts'), join(ROOT, 'unionize/wiring/worker.ts')],
+        files: [join(ROOT, 'unionize/wiring/wiring.ts'), join(ROOT, 'unionize/wiring/threads/worker.ts')],
       }
       writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(config))
       execFileSync(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', folder], {

@@ -2,7 +2,7 @@
 import type { WiringSpec } from '../../common/wiring-spec.ts'
 import { dockerEngine } from '../../unionize/containers.ts'
 import { parseTarget, resolveTarget } from '../../unionize/targets.ts'
-import { openLasting } from '../../unionize/wiring/lasting.ts'
+import { openLasting } from '../../unionize/wiring/lasting/lasting.ts'
 import type { WiringLog } from '../../unionize/wiring/wiring.ts'
 import { answer } from './wiring-remote.ts'
 

@@ -1,8 +1,8 @@
 /** The wiring that rejoins its bridge, in a process of its own, in the lab's host namespace. */
 import { watchLinks } from '../../unionize/wiring/kernel/monitor.ts'
-import { Lane } from '../../unionize/wiring/lane.ts'
-import { OwnThread } from '../../unionize/wiring/own-thread.ts'
 import { rejoining } from '../../unionize/wiring/rejoin.ts'
+import { Lane } from '../../unionize/wiring/threads/lane.ts'
+import { OwnThread } from '../../unionize/wiring/threads/own-thread.ts'
 import { type WiringLog, wiringOver } from '../../unionize/wiring/wiring.ts'
 import { answer } from './wiring-remote.ts'
 

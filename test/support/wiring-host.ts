@@ -1,14 +1,14 @@
 /** The wiring in a process of its own, in the lab's host namespace. Argument: the module folder, source or compiled. */
 import { readdirSync } from 'node:fs'
 import { pathToFileURL } from 'node:url'
-import type { Lane as LaneType } from '../../unionize/wiring/lane.ts'
+import type { Lane as LaneType } from '../../unionize/wiring/threads/lane.ts'
 import type * as WiringModule from '../../unionize/wiring/wiring.ts'
 import { answer } from './wiring-remote.ts'
 
 const [folder = new URL('../../unionize/wiring', import.meta.url).pathname, extension = 'ts'] = process.argv.slice(2)
 const load = (name: string) => import(pathToFileURL(`${folder}/${name}.${extension}`).href)
 const { wiringOver } = (await load('wiring')) as typeof WiringModule
-const { Lane } = (await load('lane')) as { Lane: typeof LaneType }
+const { Lane } = (await load('threads/lane')) as { Lane: typeof LaneType }
 
 const messages: { level: string; message: string }[] = []
 const log: WiringModule.WiringLog = (level, message) => messages.push({ level, message })

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { test } from 'node:test'
-import { watchExits } from '../../unionize/wiring/exits.ts'
+import { watchExits } from '../../unionize/wiring/lasting/exits.ts'
 
-const MODULE = new URL('../../unionize/wiring/exits.ts', import.meta.url).href
+const MODULE = new URL('../../unionize/wiring/lasting/exits.ts', import.meta.url).href
 
 test('the end of a process is told, at once when it has been; a watch that was ended tells nothing', async () => {
   const exits = watchExits(() => {})

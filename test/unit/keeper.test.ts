@@ -3,9 +3,9 @@ import { test } from 'node:test'
 import { wiringShape } from '../../common/wiring-spec.ts'
 import type { Dhcp } from '../../unionize/wiring/dhcp/dhcp.ts'
 import type { Difference, Interfaces, Wired } from '../../unionize/wiring/interfaces/interfaces.ts'
-import { startKeeper, type Whereabouts } from '../../unionize/wiring/keeper.ts'
 import type { LinkWatcher } from '../../unionize/wiring/kernel/monitor.ts'
-import { createRepairDelay } from '../../unionize/wiring/repair-delay.ts'
+import { startKeeper, type Whereabouts } from '../../unionize/wiring/lasting/keeper.ts'
+import { createRepairDelay } from '../../unionize/wiring/lasting/repair-delay.ts'
 import { until } from '../support/until.ts'
 
 const SPEC = wiringShape.parse({ interfaces: [{ name: 'eth1', link: { kind: 'bridge', bridge: 'br1' } }] })

@@ -96,7 +96,7 @@ async function open(settings: Settings): Promise<Opened> {
     if (level !== 'info') say(`unionize: ${message}`)
   }
   if (await answers(socket)) {
-    const { connectWiring } = await import('../wiring/remote.ts')
+    const { connectWiring } = await import('../wiring/service/remote.ts')
     const { wiring, interfaces } = connectWiring({ socket, version: ownVersion(), log })
     return { interfaces, service: true, close: () => wiring.stop() }
   }

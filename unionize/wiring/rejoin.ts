@@ -1,7 +1,7 @@
 import { wording } from '../../common/errors.ts'
 import type { LinkWatch, LinkWatcher } from './kernel/monitor.ts'
-import type { Caller } from './protocol.ts'
-import { createRepairDelay } from './repair-delay.ts'
+import { createRepairDelay } from './lasting/repair-delay.ts'
+import type { Caller } from './threads/protocol.ts'
 import type { HostNetwork, Wiring, WiringLog } from './wiring.ts'
 
 /** Milliseconds that events gather: a bridge that is made anew gets its MAC, its address and its state one by one. */

@@ -2,9 +2,9 @@ import type { DropCounts } from '../../common/drop-reasons.ts'
 import type { Policy } from '../../common/wiring-policy.ts'
 import { WiringError } from './errors.ts'
 import { parseEach, parseLink, parseNetwork, parsePassage, parsePlacement, parseSandbox, parseSource } from './input.ts'
-import { Lane } from './lane.ts'
 import { type HubRest, type HubShare, parseShare } from './private/share.ts'
-import type { Answers, Caller, Calls, Verb } from './protocol.ts'
+import { Lane } from './threads/lane.ts'
+import type { Answers, Caller, Calls, Verb } from './threads/protocol.ts'
 
 /** What the host offers; checked by `prepare`. */
 export interface HostNetwork {

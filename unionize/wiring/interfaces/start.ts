@@ -1,5 +1,5 @@
 import type { WiringSpec } from '../../../common/wiring-spec.ts'
-import { Thread } from '../thread.ts'
+import { Thread } from '../threads/thread.ts'
 import type { WiringLog } from '../wiring.ts'
 import type { Difference, Interfaces, Step, Target, Wired } from './interfaces.ts'
 

@@ -1,5 +1,5 @@
 import { workerData } from 'node:worker_threads'
-import { answerCalls } from '../answering.ts'
+import { answerCalls } from '../threads/answering.ts'
 import { createEngine } from './engine.ts'
 import type { EngineCalls } from './start.ts'
 

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
-import { received, type SentError, WiringError } from './errors.ts'
-import type { WiringLog } from './wiring.ts'
+import { received, type SentError, WiringError } from '../errors.ts'
+import type { WiringLog } from '../wiring.ts'
 
 /** A worker that died sooner than this is not replaced before someone calls, so that a broken one does not spin. */
 const LIVED_WELL_MS = 1000

@@ -1,7 +1,7 @@
-import type { DropCounts } from '../../common/drop-reasons.ts'
-import type { HubRest, HubShare } from './private/share.ts'
-import type { Strays } from './strays.ts'
-import type { HostNetwork, Passage, Placement, SandboxLink, Source } from './wiring.ts'
+import type { DropCounts } from '../../../common/drop-reasons.ts'
+import type { HubRest, HubShare } from '../private/share.ts'
+import type { Strays } from '../strays.ts'
+import type { HostNetwork, Passage, Placement, SandboxLink, Source } from '../wiring.ts'
 
 /** What the kernel can be asked to do, and with what. */
 export interface Calls {

@@ -1,10 +1,10 @@
 import { parentPort, receiveMessageOnPort } from 'node:worker_threads'
+import { Exits } from '../kernel/exits.ts'
 import type { FromExits, ToExits } from './exits.ts'
-import { Exits } from './kernel/exits.ts'
 
 /** The thread that waits for processes to exit: it sleeps in the kernel until one does or the main thread wakes it. */
 const port = parentPort
-if (port === null) throw new Error('this file is a worker of unionize/wiring/exits.ts')
+if (port === null) throw new Error('this file is a worker of unionize/wiring/lasting/exits.ts')
 
 /** A process that ends waits for its threads: one that could not be woken any more keeps it for this long at most. */
 const LONGEST_SLEEP_MS = 1000

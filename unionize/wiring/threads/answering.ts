@@ -1,5 +1,5 @@
 import { parentPort } from 'node:worker_threads'
-import { sendable } from './errors.ts'
+import { sendable } from '../errors.ts'
 import type { FromThread, ToThread } from './thread.ts'
 
 /**
@@ -8,7 +8,7 @@ import type { FromThread, ToThread } from './thread.ts'
  */
 export function answerCalls(open: (warn: (warning: string) => void) => object): void {
   const port = parentPort
-  if (port === null) throw new Error('this file is a worker, see unionize/wiring/thread.ts')
+  if (port === null) throw new Error('this file is a worker, see unionize/wiring/threads/thread.ts')
   const tell = (message: FromThread) => port.postMessage(message)
   const verbs = open((warning) => tell({ warning })) as { readonly [verb: string]: (args: unknown) => unknown }
   port.on('message', (message: ToThread) => {

@@ -1,13 +1,13 @@
 import { join } from 'node:path'
-import { dockerEngine } from '../containers.ts'
-import { startDhcp } from './dhcp/dhcp.ts'
+import { dockerEngine } from '../../containers.ts'
+import { startDhcp } from '../dhcp/dhcp.ts'
+import type { Interfaces } from '../interfaces/interfaces.ts'
+import { startInterfaces } from '../interfaces/start.ts'
+import { watchLinks } from '../kernel/monitor.ts'
+import type { WiringLog } from '../wiring.ts'
 import { watchExits } from './exits.ts'
-import type { Interfaces } from './interfaces/interfaces.ts'
-import { startInterfaces } from './interfaces/start.ts'
 import { startKeeper } from './keeper.ts'
-import { watchLinks } from './kernel/monitor.ts'
 import { followContainers, whereaboutsOf } from './whereabouts.ts'
-import type { WiringLog } from './wiring.ts'
 
 /**
  * Declared wirings that last, put together for the wiring process: the engine, its keeper, DHCP clients, and the events

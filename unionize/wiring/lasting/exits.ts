@@ -1,7 +1,7 @@
 import { closeSync, writeSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
-import { wording } from '../../common/errors.ts'
-import type { WiringLog } from './wiring.ts'
+import { wording } from '../../../common/errors.ts'
+import type { WiringLog } from '../wiring.ts'
 
 /** Tells when processes exit, ours or not, by pidfd_open(2): no polling, and no namespace is kept alive. */
 export interface ProcessExits {

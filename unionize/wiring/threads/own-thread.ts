@@ -1,8 +1,8 @@
 import { setImmediate } from 'node:timers/promises'
-import { received, sendable, WiringError } from './errors.ts'
+import { received, sendable, WiringError } from '../errors.ts'
+import type { WiringLog } from '../wiring.ts'
 import type { Answers, Call, Caller, Calls, Verb } from './protocol.ts'
 import { createVerbs } from './verbs.ts'
-import type { WiringLog } from './wiring.ts'
 
 /**
  * Carries out calls on the calling thread, in order, with room for other events between two of them: for a process that

@@ -1,5 +1,5 @@
-import type { SentError } from './errors.ts'
-import { WiringError } from './errors.ts'
+import type { SentError } from '../errors.ts'
+import { WiringError } from '../errors.ts'
 
 /**
  * What goes over the socket of the wiring process: JSON, one message a line. Each side says `hello` first; then the

@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url'
-import type { LogLevel } from '../../common/log.ts'
+import type { LogLevel } from '../../../common/log.ts'
 
 /** What the wiring process has to know of the settings. */
 export interface WiringSettings {

@@ -1,8 +1,8 @@
 import { connect, type Socket } from 'node:net'
-import { received, WiringError } from './errors.ts'
-import type { Interfaces } from './interfaces/interfaces.ts'
+import { received, WiringError } from '../errors.ts'
+import type { Interfaces } from '../interfaces/interfaces.ts'
+import type { HostNetwork, Wiring, WiringLog } from '../wiring.ts'
 import { encode, Lines, parseAnswer, parseGreeting, WIRING_PROTOCOL } from './messages.ts'
-import type { HostNetwork, Wiring, WiringLog } from './wiring.ts'
 
 /** How it stands with the wiring process, told at every change. */
 export type WiringState =

@@ -1,5 +1,5 @@
-import { errorCode, wording } from '../../common/errors.ts'
-import { keepRunning } from '../running.ts'
+import { errorCode, wording } from '../../../common/errors.ts'
+import { keepRunning } from '../../running.ts'
 import type { WiringSettings } from './become.ts'
 import { startWiringService } from './service.ts'
 

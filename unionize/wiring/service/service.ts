@@ -1,13 +1,13 @@
 import { readdirSync } from 'node:fs'
-import { wording } from '../../common/errors.ts'
+import { wording } from '../../../common/errors.ts'
+import type { Interfaces } from '../interfaces/interfaces.ts'
+import { watchLinks } from '../kernel/monitor.ts'
+import { rejoining } from '../rejoin.ts'
+import { Lane } from '../threads/lane.ts'
+import { OwnThread } from '../threads/own-thread.ts'
+import { type WiringLog, wiringOver } from '../wiring.ts'
 import type { Hosted } from './calls.ts'
-import type { Interfaces } from './interfaces/interfaces.ts'
-import { watchLinks } from './kernel/monitor.ts'
-import { Lane } from './lane.ts'
-import { OwnThread } from './own-thread.ts'
-import { rejoining } from './rejoin.ts'
 import { serveWiring } from './server.ts'
-import { type WiringLog, wiringOver } from './wiring.ts'
 
 /** The wiring process as it runs. */
 export interface WiringService {
@@ -38,7 +38,7 @@ export async function startWiringService(options: {
   let opened: Promise<Interfaces> | null = null
   const interfaces = (): Promise<Interfaces> => {
     // Only when there is need: a host without declared wirings carries neither their code nor their threads.
-    opened ??= import('./lasting.ts').then(({ openLasting }) => openLasting(options))
+    opened ??= import('../lasting/lasting.ts').then(({ openLasting }) => openLasting(options))
     // One that could not be opened is tried again by the next call.
     opened.catch(() => {
       opened = null

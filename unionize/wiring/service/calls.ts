@@ -1,6 +1,6 @@
-import { InvalidInput } from '../../common/errors.ts'
-import type { Interfaces, Namespace, Target } from './interfaces/interfaces.ts'
-import type { Wiring } from './wiring.ts'
+import { InvalidInput } from '../../../common/errors.ts'
+import type { Interfaces, Namespace, Target } from '../interfaces/interfaces.ts'
+import type { Wiring } from '../wiring.ts'
 
 /** What the wiring process offers to its clients. */
 export interface Hosted {
@@ -43,7 +43,7 @@ export async function carryOut(hosted: Hosted, verb: string, args: readonly unkn
     case 'interfaces.plan':
     case 'interfaces.wire': {
       // Only here: the shapes' library is large, and a host without declared wirings does without it.
-      const { wiringShape } = await import('../../common/wiring-spec.ts')
+      const { wiringShape } = await import('../../../common/wiring-spec.ts')
       const target = parseTarget(args[0])
       const spec = wiringShape.safeParse(args[1])
       if (!spec.success) {

@@ -1,9 +1,9 @@
 import { chmodSync, lstatSync, rmSync } from 'node:fs'
 import { connect, createServer, type Server, type Socket } from 'node:net'
+import { sendable, WiringError } from '../errors.ts'
+import type { WiringLog } from '../wiring.ts'
 import { carryOut, type Hosted } from './calls.ts'
-import { sendable, WiringError } from './errors.ts'
 import { encode, type FromProcess, Lines, MAX_CALLS, parseCall, parseGreeting, WIRING_PROTOCOL } from './messages.ts'
-import type { WiringLog } from './wiring.ts'
 
 /** The socket of the wiring process. */
 export interface WiringServer {
