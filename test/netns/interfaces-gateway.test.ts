@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
 import type { Target } from '../../unionize/wiring/interfaces/interfaces.ts'
 import { type EngineProcess, InterfacesLab, said, type Wish } from '../support/interfaces-lab.ts'
+import { until } from '../support/until.ts'
 import { Agent } from '../support/wiring-lab.ts'
 
 const AGENT = new URL('../support/wiring-agent.ts', import.meta.url).pathname
@@ -50,6 +51,8 @@ describe('a new gateway beside a default route that is there', () => {
     }
     client = await start('far')
     served = await start('web')
+    // Links that have just come up lose packets.
+    for (const address of ['172.17.0.2', 'fd00:17::2']) await until(`${address} answers`, () => reaches(address))
   })
   after(async () => {
     await Promise.all([client.kill(), served.kill()])
@@ -58,7 +61,6 @@ describe('a new gateway beside a default route that is there', () => {
 
   it('leaves connections that come in through the former one as they were, and takes what is begun inside', async () => {
     const former = lab.picture('web')
-    assert.ok((await reaches('172.17.0.2')) && (await reaches('fd00:17::2')))
     await engine.wire(target, SECOND)
     assert.ok(await reaches('172.17.0.2'), 'a published port of IPv4')
     assert.ok(await reaches('fd00:17::2'), 'a published port of IPv6')
