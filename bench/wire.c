@@ -283,6 +283,7 @@ static void attach(const char *bridge_name, int pid, const char *name, const cha
   u8(IFLA_BRPORT_LEARNING, 0);
   u8(IFLA_BRPORT_UNICAST_FLOOD, 0);
   u8(IFLA_BRPORT_ISOLATED, 1);
+  u8(IFLA_BRPORT_GUARD, 1);
   end_nested(data);
   end_nested(info);
   struct ifinfomsg *up = link_message(RTM_NEWLINK, 0, ends[0].index, NULL);

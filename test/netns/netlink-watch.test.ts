@@ -109,6 +109,36 @@ describe('the watch over links', () => {
     }
   })
 
+  it('tells of bridges only, if told so, whatever happens to their ports and other links', () => {
+    const events = visit((here) => here.inside(() => new LinkEvents(undefined, { bridgesOnly: true })))
+    const heard = () => {
+      const names = new Set<string>()
+      for (let told = events.next(0); told.changes.length > 0; told = events.next(0)) {
+        assert.equal(told.lost, null)
+        for (const { gone, link } of told.changes) names.add(`${gone ? 'gone' : 'is'} ${link.name} ${link.kind}`)
+      }
+      return [...names]
+    }
+    try {
+      ip('link', 'set', 'lo', 'up')
+      ip('link', 'add', 'p0', 'type', 'veth', 'peer', 'name', 'bridge')
+      ip('link', 'set', 'p0', 'mtu', '1280')
+      assert.deepEqual(events.next(0), { changes: [], lost: null })
+      ip('link', 'add', 'br0', 'type', 'bridge')
+      assert.deepEqual(heard(), ['is br0 bridge'])
+      ip('link', 'set', 'br0', 'up')
+      ip('link', 'set', 'p0', 'master', 'br0', 'up')
+      assert.deepEqual(heard(), ['is br0 bridge'])
+      ip('link', 'delete', 'p0')
+      ip('link', 'set', 'br0', 'name', 'br1')
+      ip('link', 'delete', 'br1')
+      assert.deepEqual(heard().slice(-1), ['gone br1 bridge'])
+    } finally {
+      events.close()
+      closeSync(events.wake)
+    }
+  })
+
   it('is woken at once', () => {
     const events = visit((here) => here.inside(() => new LinkEvents()))
     try {

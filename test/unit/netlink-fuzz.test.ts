@@ -9,7 +9,15 @@ import { getBridgeVlans, vlansOf } from '../../unionize/wiring/kernel/bridge-vla
 import { createDevice } from '../../unionize/wiring/kernel/devices.ts'
 import { close, send } from '../../unionize/wiring/kernel/libc.ts'
 import { changesIn } from '../../unionize/wiring/kernel/link-events.ts'
-import { getLinks, getNetnsId, linkOf, netnsIdOf, setMtu } from '../../unionize/wiring/kernel/links.ts'
+import {
+  getLinks,
+  getNetnsId,
+  type LinkState,
+  linkOf,
+  netnsIdOf,
+  setMtu,
+  stateOf,
+} from '../../unionize/wiring/kernel/links.ts'
 import { getNeighbours, neighbourOf } from '../../unionize/wiring/kernel/neighbours.ts'
 import { attributesIn, endOf, type Message, messagesIn, verdictOf } from '../../unionize/wiring/kernel/netlink.ts'
 import { getQdiscs, policeOf, qdiscOf } from '../../unionize/wiring/kernel/queueing.ts'
@@ -34,6 +42,7 @@ const readers: readonly ((message: Message) => unknown)[] = [
   qdiscOf,
   routeOf,
   ruleOf,
+  stateOf,
   verdictOf,
   vlansOf,
 ]
@@ -173,6 +182,17 @@ function answering<T>(datagrams: readonly Buffer[], use: (route: RouteSocket) =>
 }
 
 describe('what the kernel answered, as it was', () => {
+  it('says the same of a link to those who read little of it', () => {
+    const replies = messagesOf('links').slice(0, -1)
+    for (const reply of replies) {
+      const link = linkOf(reply)
+      const state = stateOf(reply)
+      const names = Object.keys(state) as (keyof LinkState)[]
+      assert.deepEqual(state, Object.fromEntries(names.map((name) => [name, link[name]])))
+    }
+    assert.ok(replies.some((reply) => stateOf(reply).master !== 0))
+  })
+
   it('is read in full', () => {
     const links = messagesOf('links').slice(0, -1).map(linkOf)
     const named = (name: string) => links.find((link) => link.name === name)

@@ -3,7 +3,7 @@ import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { addressBytes } from '../../unionize/wiring/input.ts'
 import { addAddress, addressOf } from '../../unionize/wiring/kernel/addresses.ts'
-import { createPair, getLink, linkOf, setNoLinkLocal, setUp } from '../../unionize/wiring/kernel/links.ts'
+import { createPair, getLink, linkOf, setNoLinkLocal, setUp, stateOf } from '../../unionize/wiring/kernel/links.ts'
 import { setNeighbour, staticPortEntry } from '../../unionize/wiring/kernel/neighbours.ts'
 import {
   attribute,
@@ -159,6 +159,7 @@ describe('messages about links and addresses', () => {
       const parts = [header, attributeText(3, 'ui-a'), attribute(16, Buffer.of(operational)), attributeU32(5, 2)]
       const [read] = [...messagesIn(message(16, 0, ...parts, attribute(18, attributeText(1, 'veth'), ...port)))]
       assert.ok(read)
+      assert.equal(stateOf(read).passing, linkOf(read).passing)
       return linkOf(read)
     }
     assert.equal(described(6, 3).passing, true)

@@ -6,7 +6,7 @@ import { deleteNeighbour, setNeighbour } from './kernel/neighbours.ts'
 import type { RouteSocket } from './kernel/route-socket.ts'
 import { deleteDefaultRoute, endsHere, getRoute, setDefaultRoute } from './kernel/routes.ts'
 import { waitUntil } from './waiting.ts'
-import { find, INSIDE, type Wires } from './wires.ts'
+import { INSIDE, look, type Wires } from './wires.ts'
 import type { HostNetwork, Placement, Source } from './wiring.ts'
 
 /** Requests in one datagram: the answers to more would not fit into the socket's buffer. */
@@ -87,7 +87,7 @@ export class Addressing {
 
   /** Makes the host forget where these addresses are. @throws KernelRefusal */
   forget(addresses: readonly string[], network: HostNetwork): void {
-    const bridge = find(this.#host, network.bridge)
+    const bridge = look(this.#host, network.bridge)
     if (bridge === null || addresses.length === 0) return
     const requests = addresses.map((address) => ({
       purpose: `forget the neighbour ${address}`,

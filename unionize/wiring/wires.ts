@@ -8,6 +8,7 @@ import {
   getLink,
   getLinks,
   type Link,
+  type LinkState,
   linkOf,
   setGroup,
   setMac,
@@ -15,23 +16,28 @@ import {
   setNoLinkLocal,
   setPort,
   setUp,
+  stateOf,
 } from './kernel/links.ts'
 import type { Namespaces, Sandbox } from './kernel/namespaces.ts'
 import { staticPortEntry } from './kernel/neighbours.ts'
-import { KernelRefusal, type RouteSocket } from './kernel/route-socket.ts'
+import { KernelRefusal, type Request, type RouteSocket } from './kernel/route-socket.ts'
 import { waitUntil } from './waiting.ts'
 import type { HostNetwork, SandboxLink } from './wiring.ts'
 
 /** The name of a sandbox's one interface. */
 export const INSIDE = 'eth0'
 
+/** Always the same messages; a socket copies what it sends. */
+const INSIDE_WITHOUT_LINK_LOCAL = setNoLinkLocal(INSIDE)
+const INSIDE_UP = setUp(INSIDE)
+
 /** Links on their way out are put into this group of the host ("unio"), which is then removed as one. */
 const DOOMED_GROUP = 0x756e696f
 
 /** The two ends of one link. */
 export interface Ends {
-  readonly outer: Link
-  readonly inner: Link
+  readonly outer: LinkState
+  readonly inner: LinkState
 }
 
 /** The links between the host's bridge and its sandboxes. */
@@ -68,17 +74,17 @@ export class Wires {
   }
 
   /** The bridge, which must be there and up. @throws WiringError `bridge-missing` */
-  bridge(name: string): Link {
-    return this.#ready(name, find(this.#host, name))
+  bridge(name: string): LinkState {
+    return this.#ready(name, look(this.#host, name))
   }
 
   /** The bridge as {@link bridge} has it, and the two ends of a link as {@link ends} has them. @throws WiringError `bridge-missing` */
-  bridgeAndEnds(name: string, link: string, inside: Sandbox): { bridge: Link; ends: Ends | null } {
-    const [bridge = null, outer = null] = findAll(this.#host, [name, link])
+  bridgeAndEnds(name: string, link: string, inside: Sandbox): { bridge: LinkState; ends: Ends | null } {
+    const [bridge = null, outer = null] = lookAt(this.#host, [name, link])
     return { bridge: this.#ready(name, bridge), ends: endsOf(outer, inside) }
   }
 
-  #ready(name: string, link: Link | null): Link {
+  #ready(name: string, link: LinkState | null): LinkState {
     if (link?.kind === 'bridge' && link.up) return link
     const state = link === null ? 'does not exist' : link.kind === 'bridge' ? 'is down' : 'is not a bridge'
     const remedy =
@@ -102,8 +108,8 @@ export class Wires {
         },
       )
       inside.route.ask(
-        { purpose: `keep ${INSIDE} without a link-local address`, bytes: setNoLinkLocal(INSIDE) },
-        { purpose: `set ${INSIDE} of process ${sandbox.pid} up`, bytes: setUp(INSIDE) },
+        { purpose: `keep ${INSIDE} without a link-local address`, bytes: INSIDE_WITHOUT_LINK_LOCAL },
+        { purpose: `set ${INSIDE} of process ${sandbox.pid} up`, bytes: INSIDE_UP },
       )
       this.#settle(sandbox, network, inside)
     })
@@ -139,14 +145,14 @@ export class Wires {
 
   /** The two ends of a link, if they are there and belong together. */
   ends(link: string, inside: Sandbox): Ends | null {
-    return endsOf(find(this.#host, link), inside)
+    return endsOf(look(this.#host, link), inside)
   }
 
   /** @returns the index of the host's end */
-  #ensurePair(sandbox: SandboxLink, bridge: Link, inside: Sandbox): number {
+  #ensurePair(sandbox: SandboxLink, bridge: LinkState, inside: Sandbox): number {
     const made = this.#create(sandbox, bridge, inside)
     if (made !== null) return made
-    const outer = find(this.#host, sandbox.link)
+    const outer = look(this.#host, sandbox.link)
     if (outer !== null && outer.kind !== 'veth') {
       throw new WiringError('interface-in-use', `${sandbox.link} exists on the host and is not a link to a sandbox`)
     }
@@ -163,7 +169,7 @@ export class Wires {
   }
 
   /** @returns the index of the host's end; null: nothing was made, since there is a link of either name */
-  #create(sandbox: SandboxLink, bridge: Link, inside: Sandbox): number | null {
+  #create(sandbox: SandboxLink, bridge: LinkState, inside: Sandbox): number | null {
     try {
       const [, found] = this.#host.ask(
         {
@@ -181,7 +187,7 @@ export class Wires {
       )
       const reply = found?.messages[0]
       if (reply === undefined) throw new WiringError('wiring-fault', `the kernel did not describe ${sandbox.link}`)
-      return linkOf(reply).index
+      return stateOf(reply).index
     } catch (thrown) {
       if (thrown instanceof KernelRefusal && thrown.errno === 'EEXIST') return null
       throw thrown
@@ -192,10 +198,10 @@ export class Wires {
   #settle(sandbox: SandboxLink, network: HostNetwork, inside: Sandbox): void {
     let slow = ''
     const passing = waitUntil(() => {
-      const [port, bridge] = findAll(this.#host, [sandbox.link, network.bridge])
+      const [port, bridge] = lookAt(this.#host, [sandbox.link, network.bridge])
       if (!port?.passing) slow = sandbox.link
       else if (!bridge?.running) slow = network.bridge
-      else if (!find(inside.route, INSIDE)?.passing) slow = INSIDE
+      else if (!look(inside.route, INSIDE)?.passing) slow = INSIDE
       else return true
       return false
     })
@@ -205,17 +211,28 @@ export class Wires {
 
 /** The interface of this name, or null. */
 export function find(route: RouteSocket, name: string): Link | null {
-  return findAll(route, [name])[0] ?? null
+  const [answer] = route.ask(reading(name))
+  const reply = answer?.messages[0]
+  return reply === undefined ? null : linkOf(reply)
 }
 
-/** The interfaces of these names, or null in their places, as of one moment. */
-function findAll(route: RouteSocket, names: readonly string[]): (Link | null)[] {
-  const requests = names.map((name) => ({ purpose: `read ${name}`, bytes: getLink(name), fine: ['ENODEV'] }))
-  return route.ask(...requests).map(({ messages: [reply] }) => (reply === undefined ? null : linkOf(reply)))
+/** As {@link find}, what linking has to know. */
+export function look(route: RouteSocket, name: string): LinkState | null {
+  return lookAt(route, [name])[0] ?? null
 }
 
-function endsOf(outer: Link | null, inside: Sandbox): Ends | null {
-  const inner = outer === null ? null : find(inside.route, INSIDE)
+/** The same of several, as of one moment. */
+function lookAt(route: RouteSocket, names: readonly string[]): (LinkState | null)[] {
+  const answers = route.ask(...names.map(reading))
+  return answers.map(({ messages: [reply] }) => (reply === undefined ? null : stateOf(reply)))
+}
+
+function reading(name: string): Request {
+  return { purpose: `read ${name}`, bytes: getLink(name), fine: ['ENODEV'] }
+}
+
+function endsOf(outer: LinkState | null, inside: Sandbox): Ends | null {
+  const inner = outer === null ? null : look(inside.route, INSIDE)
   if (outer === null || inner === null) return null
   return outer.peer === inner.index && inner.peer === outer.index ? { outer, inner } : null
 }

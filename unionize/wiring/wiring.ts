@@ -142,7 +142,7 @@ export function wiringOver(lanes: { readonly quick: Caller; readonly slow: Calle
   const demandPrepared = (verb: string) => {
     if (!prepared) throw new WiringError('not-prepared', `"${verb}" came before "prepare"`)
   }
-  const call = async <V extends Verb>(verb: V, args: Calls[V]): Promise<Answers[V]> => {
+  const call = <V extends Verb>(verb: V, args: Calls[V]): Promise<Answers[V]> => {
     demandPrepared(verb)
     return quick.call(verb, args)
   }

@@ -16,6 +16,23 @@ export const setsockopt = library.func(
   'int setsockopt(int fd, int level, int name, const void *value, uint32_t length)',
 ) as (fd: number, level: number, name: number, value: Buffer, length: number) => number
 
+const SOL_SOCKET = 1
+const SO_ATTACH_FILTER = 26
+const sockFprog = koffi.struct('sock_fprog', { len: 'uint16_t', filter: 'void *' })
+const setsockoptProgram = library.func('setsockopt', 'int', [
+  'int',
+  'int',
+  'int',
+  koffi.pointer(sockFprog),
+  'uint32_t',
+]) as (fd: number, level: number, name: number, program: { len: number; filter: Buffer }, length: number) => number
+
+/** SO_ATTACH_FILTER of socket(7). @param program of so many struct sock_filter of linux/filter.h */
+export function attachFilter(fd: number, program: Buffer, instructions: number): number {
+  const fprog = { len: instructions, filter: program }
+  return setsockoptProgram(fd, SOL_SOCKET, SO_ATTACH_FILTER, fprog, koffi.sizeof(sockFprog))
+}
+
 /** connect(2). Blocks; SO_SNDTIMEO of the socket is its limit. */
 export const connect = library.func('int connect(int fd, const void *address, uint32_t length)') as (
   fd: number,

@@ -1,3 +1,4 @@
+import { hearBridgesOnly } from './bridges-only.ts'
 import { bind, close, errnoName, eventfd, lastErrno, poll, read, recv, setsockopt, socket } from './libc.ts'
 import { type Link, linkOf } from './link.ts'
 import { type Message, messagesIn } from './netlink.ts'
@@ -35,6 +36,12 @@ export interface LinkChange {
   readonly link: Link
 }
 
+/** What is told of; nothing given: every link. */
+export interface Heard {
+  /** Of bridges only. What happens to other links then costs neither a wake nor memory. */
+  readonly bridgesOnly?: boolean
+}
+
 /** What happened to the links of the namespace in which this was made. */
 export class LinkEvents {
   /**
@@ -46,7 +53,7 @@ export class LinkEvents {
   readonly #buffer = Buffer.alloc(LARGEST)
 
   /** @param kept bytes that the kernel keeps for us while we are busy @throws KernelRefusal */
-  constructor(kept = KEPT) {
+  constructor(kept = KEPT, { bridgesOnly = false }: Heard = {}) {
     this.#fd = socket(AF_NETLINK, SOCK_RAW_CLOEXEC, NETLINK_ROUTE)
     if (this.#fd < 0) throw failed('open a netlink socket')
     this.wake = eventfd(0, EFD_CLOEXEC_NONBLOCK)
@@ -58,6 +65,7 @@ export class LinkEvents {
     const ready =
       this.wake >= 0 &&
       setsockopt(this.#fd, SOL_SOCKET, SO_RCVBUF, size, size.length) >= 0 &&
+      (!bridgesOnly || hearBridgesOnly(this.#fd) >= 0) &&
       bind(this.#fd, address, address.length) >= 0
     if (ready) return
     const error = failed('listen for changes of links')
@@ -109,10 +117,12 @@ export class LinkEvents {
 
 /** The changes in one datagram. @throws WiringError `answer-unreadable` */
 export function changesIn(bytes: Buffer): LinkChange[] {
-  return [...messagesIn(bytes)].filter(isChange).map((message) => ({
-    gone: message.type === RTM_DELLINK,
-    link: linkOf(message),
-  }))
+  return messagesIn(bytes)
+    .filter(isChange)
+    .map((message) => ({
+      gone: message.type === RTM_DELLINK,
+      link: linkOf(message),
+    }))
 }
 
 /** A bridge tells of its ports with its own family, also RTM_DELLINK for one that leaves it but is still there. */

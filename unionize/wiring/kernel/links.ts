@@ -14,9 +14,11 @@ import {
   NLM_F_EXCL,
   NLM_F_REQUEST,
   s32Of,
+  zeros,
 } from './netlink.ts'
 
 export { type Link, linkOf, type Port } from './link.ts'
+export { type LinkState, stateOf } from './link-state.ts'
 
 /** Messages about interfaces: linux/rtnetlink.h, linux/if_link.h, linux/veth.h. */
 export const RTM_NEWLINK = 16
@@ -248,7 +250,7 @@ export function changeLink(ref: LinkRef, ...attributes: readonly Buffer[]): Buff
 
 /** struct ifinfomsg. */
 export function linkHeader(ifinfo: { index?: number; flags?: number; mask?: number }): Buffer {
-  const bytes = Buffer.alloc(IFINFOMSG)
+  const bytes = zeros(IFINFOMSG)
   bytes.writeInt32LE(ifinfo.index ?? 0, 4)
   bytes.writeUInt32LE(ifinfo.flags ?? 0, 8)
   bytes.writeUInt32LE(ifinfo.mask ?? 0, 12)

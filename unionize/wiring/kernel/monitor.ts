@@ -1,9 +1,9 @@
 import { closeSync, writeSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { wording } from '../../../common/errors.ts'
-import type { LinkChange } from './link-events.ts'
+import type { Heard, LinkChange } from './link-events.ts'
 
-export type { LinkChange } from './link-events.ts'
+export type { Heard, LinkChange } from './link-events.ts'
 
 /** The running file is TypeScript or what was compiled from it; `new URL` is not rewritten by the compiler. */
 const WORKER = new URL(import.meta.url.endsWith('.ts') ? './monitor-worker.ts' : './monitor-worker.js', import.meta.url)
@@ -34,7 +34,7 @@ export interface LinkWatch {
  * Tells of every change of the links of this process's network namespace, by netlink multicast (RTNLGRP_LINK), from a
  * thread that sleeps in the kernel meanwhile. Does not keep the process alive.
  */
-export function watchLinks(watcher: LinkWatcher): LinkWatch {
+export function watchLinks(watcher: LinkWatcher, heard: Heard = {}): LinkWatch {
   const ready = Promise.withResolvers<void>()
   let wake: number | null = null
   let worker: Worker | null = null
@@ -43,10 +43,10 @@ export function watchLinks(watcher: LinkWatcher): LinkWatch {
   start()
 
   function start(): void {
-    worker = new Worker(WORKER, { trackUnmanagedFds: false, name: 'links' })
+    worker = new Worker(WORKER, { trackUnmanagedFds: false, name: 'links', workerData: heard })
     worker.unref()
     let reason = 'it ended without a word'
-    worker.on('message', heard)
+    worker.on('message', told)
     worker.on('error', (error) => {
       reason = wording(error)
     })
@@ -64,7 +64,7 @@ export function watchLinks(watcher: LinkWatcher): LinkWatch {
     })
   }
 
-  function heard(message: FromMonitor): void {
+  function told(message: FromMonitor): void {
     if ('wake' in message) {
       wake = message.wake
       if (stopped !== null) writeSync(wake, ONE)

@@ -25,6 +25,12 @@ export interface Sandbox {
   inside<T>(work: () => T): T
 }
 
+/** A namespace's file descriptor, to be closed, and inode. */
+interface Opened {
+  readonly namespace: number
+  readonly inode: number
+}
+
 /** The way from this worker's network namespace, the host's, into those of sandboxes and back. */
 export class Namespaces {
   readonly #home = openSync(OWN_NAMESPACE, 'r')
@@ -37,12 +43,12 @@ export class Namespaces {
    */
   visit<T>(place: number | Where, work: (sandbox: Sandbox) => T): T {
     const where = typeof place === 'number' ? { pid: place } : place
-    const namespace = 'pid' in where ? this.#openProcess(where) : this.#openFile(where)
+    const { namespace, inode } = 'pid' in where ? this.#openProcess(where) : this.#openFile(where)
     try {
       const inside = <R>(work: () => R): R => this.#inside(namespace, where, work)
       const route = inside(() => new RouteSocket())
       try {
-        return work({ namespace, inode: fstatSync(namespace).ino, route: route.configure(), inside })
+        return work({ namespace, inode, route: route.configure(), inside })
       } finally {
         route.close()
       }
@@ -52,15 +58,14 @@ export class Namespaces {
   }
 
   /** The pidfd proves that the process named by `pid` was still the same one after its namespace had been opened. */
-  #openProcess(where: { readonly pid: number }): number {
+  #openProcess(where: { readonly pid: number }): Opened {
     const process = pidfdOpen(where.pid, 0)
     if (process < 0) throw cannotEnter(where, errnoName(lastErrno()))
     let namespace: number | undefined
     try {
       namespace = openNamespace(where, `/proc/${where.pid}/ns/net`)
       if (hasExited(process)) throw cannotEnter(where, 'ESRCH')
-      this.#refuseHome(namespace, where)
-      return namespace
+      return { namespace, inode: this.#refuseHome(namespace, where) }
     } catch (thrown) {
       if (namespace !== undefined) closeSync(namespace)
       throw thrown
@@ -69,19 +74,20 @@ export class Namespaces {
     }
   }
 
-  #openFile(where: { readonly path: string }): number {
+  #openFile(where: { readonly path: string }): Opened {
     const namespace = openNamespace(where, where.path)
     try {
-      this.#refuseHome(namespace, where)
-      return namespace
+      return { namespace, inode: this.#refuseHome(namespace, where) }
     } catch (thrown) {
       closeSync(namespace)
       throw thrown
     }
   }
 
-  #refuseHome(namespace: number, where: Where): void {
-    if (fstatSync(namespace).ino !== this.#homeInode) return
+  /** @returns its inode */
+  #refuseHome(namespace: number, where: Where): number {
+    const { ino } = fstatSync(namespace)
+    if (ino !== this.#homeInode) return ino
     const message =
       'pid' in where
         ? `process ${where.pid} has no network namespace of its own but the host's`

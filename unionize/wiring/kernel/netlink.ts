@@ -42,7 +42,7 @@ export interface Message {
 /** A message without a sequence number, which the socket fills in. `body` is the family's header and the attributes. */
 export function message(type: number, flags: number, ...body: readonly Buffer[]): Buffer {
   const length = body.reduce((sum, part) => sum + aligned(part.length), HEADER)
-  const bytes = Buffer.alloc(length)
+  const bytes = zeros(length)
   bytes.writeUInt32LE(length, 0)
   bytes.writeUInt16LE(type, 4)
   bytes.writeUInt16LE(flags, 6)
@@ -59,10 +59,21 @@ export function setSequence(bytes: Buffer, sequence: number): void {
   bytes.writeUInt32LE(sequence, 8)
 }
 
+/** Whether the kernel is to acknowledge this message. A refusal it tells in any case. */
+export function setAcknowledged(bytes: Buffer, acknowledged: boolean): void {
+  const flags = bytes.readUInt16LE(6)
+  bytes.writeUInt16LE(acknowledged ? flags | NLM_F_ACK : flags & ~NLM_F_ACK, 6)
+}
+
+/** Bytes that are 0. A part of a larger piece of memory: one for each attribute costs the collector more than all else here. */
+export function zeros(length: number): Buffer {
+  return Buffer.allocUnsafe(length).fill(0)
+}
+
 /** An attribute, padded to four bytes. A list of attributes as payload makes a nested one. */
 export function attribute(type: number, ...payload: readonly Buffer[]): Buffer {
   const length = payload.reduce((sum, part) => sum + part.length, ATTRIBUTE_HEADER)
-  const bytes = Buffer.alloc(aligned(length))
+  const bytes = zeros(aligned(length))
   bytes.writeUInt16LE(length, 0)
   bytes.writeUInt16LE(type, 2)
   let offset = ATTRIBUTE_HEADER
@@ -75,9 +86,11 @@ export function attribute(type: number, ...payload: readonly Buffer[]): Buffer {
 
 /** An attribute holding an unsigned 32-bit number. */
 export function attributeU32(type: number, value: number): Buffer {
-  const payload = Buffer.alloc(4)
-  payload.writeUInt32LE(value)
-  return attribute(type, payload)
+  const bytes = zeros(ATTRIBUTE_HEADER + 4)
+  bytes.writeUInt16LE(ATTRIBUTE_HEADER + 4, 0)
+  bytes.writeUInt16LE(type, 2)
+  bytes.writeUInt32LE(value, ATTRIBUTE_HEADER)
+  return bytes
 }
 
 /** An attribute holding an unsigned 8-bit number. */
@@ -110,16 +123,36 @@ export function attributeText(type: number, text: string): Buffer {
 }
 
 /** The messages in what one receive returned. Ends silently at a torn message: the kernel sends whole ones. */
-export function* messagesIn(bytes: Buffer): Generator<Message> {
+export function messagesIn(bytes: Buffer): Message[] {
+  const messages: Message[] = []
   for (let offset = 0; offset + HEADER <= bytes.length; ) {
     const length = bytes.readUInt32LE(offset)
-    if (length < HEADER || offset + length > bytes.length) return
-    yield {
+    if (length < HEADER || offset + length > bytes.length) break
+    messages.push({
       type: bytes.readUInt16LE(offset + 4),
       flags: bytes.readUInt16LE(offset + 6),
       sequence: bytes.readUInt32LE(offset + 8),
       body: bytes.subarray(offset + HEADER, offset + length),
-    }
+    })
+    offset += aligned(length)
+  }
+  return messages
+}
+
+/**
+ * Tells of each attribute in a part of `bytes`: its type, and where its payload begins and ends. Ends silently at a torn
+ * one. For what is read often: `attributesIn` makes a buffer of each.
+ */
+export function eachAttribute(
+  bytes: Buffer,
+  from: number,
+  to: number,
+  tell: (type: number, from: number, to: number) => void,
+): void {
+  for (let offset = from; offset + ATTRIBUTE_HEADER <= to; ) {
+    const length = bytes.readUInt16LE(offset)
+    if (length < ATTRIBUTE_HEADER || offset + length > to) return
+    tell(bytes.readUInt16LE(offset + 2) & ATTRIBUTE_TYPE_MASK, offset + ATTRIBUTE_HEADER, offset + length)
     offset += aligned(length)
   }
 }
@@ -139,15 +172,9 @@ export function attributeList(
 ): [type: number, payload: Buffer][] {
   const found: [number, Buffer][] = []
   if (bytes === undefined) return found
-  for (let offset = 0; offset + ATTRIBUTE_HEADER <= bytes.length; ) {
-    const length = bytes.readUInt16LE(offset)
-    if (length < ATTRIBUTE_HEADER || offset + length > bytes.length) break
-    const type = bytes.readUInt16LE(offset + 2) & ATTRIBUTE_TYPE_MASK
-    if (wanted === undefined || wanted.has(type)) {
-      found.push([type, bytes.subarray(offset + ATTRIBUTE_HEADER, offset + length)])
-    }
-    offset += aligned(length)
-  }
+  eachAttribute(bytes, 0, bytes.length, (type, from, to) => {
+    if (wanted === undefined || wanted.has(type)) found.push([type, bytes.subarray(from, to)])
+  })
   return found
 }
 

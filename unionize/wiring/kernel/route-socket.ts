@@ -6,6 +6,7 @@ import {
   NLM_F_DUMP_INTR,
   NLMSG_DONE,
   NLMSG_ERROR,
+  setAcknowledged,
   setSequence,
   unreadable,
   verdictOf,
@@ -20,7 +21,7 @@ export interface Request {
   readonly purpose: string
   /** The interface that this is about, where the purpose does not name it: the error text begins with it. */
   readonly interface?: string
-  /** A message asking for an acknowledgement. */
+  /** The message; whether it asks for an acknowledgement is set by the socket. */
   readonly bytes: Buffer
   /** Names of errors that mean success here, such as `ENODEV` where something is to be gone. */
   readonly fine?: readonly string[]
@@ -50,6 +51,10 @@ const DUMP_ATTEMPTS = 5
 
 /** One receive of a dump never returns more than 32 KiB (netlink_dump in net/netlink/af_netlink.c). */
 const buffer = Buffer.alloc(128 * 1024)
+const ON = Buffer.from([1, 0, 0, 0])
+/** struct timeval. */
+const TIMEOUT = Buffer.alloc(16)
+TIMEOUT.writeBigInt64LE(BigInt(ANSWER_SECONDS))
 
 /** A socket to the kernel's rtnetlink, bound for good to the network namespace its thread was in when it was made. */
 export class RouteSocket {
@@ -64,25 +69,29 @@ export class RouteSocket {
 
   /** Sets what every request relies on. Not part of the constructor, which must be short: see namespaces.ts. */
   configure(): this {
-    const on = Buffer.from([1, 0, 0, 0])
     for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK]) {
-      this.#set(SOL_NETLINK, option, on)
+      this.#set(SOL_NETLINK, option, ON)
     }
-    const timeout = Buffer.alloc(16)
-    timeout.writeBigInt64LE(BigInt(ANSWER_SECONDS))
-    this.#set(SOL_SOCKET, SO_RCVTIMEO, timeout)
+    this.#set(SOL_SOCKET, SO_RCVTIMEO, TIMEOUT)
     return this
   }
 
   /**
    * Sends all requests in one datagram and returns the answer to each. The kernel carries out every one, also after a
-   * failure among them; then the first failure that was not fine is thrown.
+   * failure among them; then the first failure that was not fine is thrown. It carries them out in order and tells every
+   * refusal, so the acknowledgement of the last alone says that those before it which it does not mention succeeded.
    * @throws KernelRefusal; WiringError `answer-unreadable`
    */
   ask(...requests: readonly Request[]): Answer[] {
     const first = this.#sequence + 1
-    for (const request of requests) setSequence(request.bytes, ++this.#sequence)
-    this.#send(Buffer.concat(requests.map((request) => request.bytes)))
+    const last = this.#sequence + requests.length
+    for (const { bytes } of requests) {
+      setSequence(bytes, ++this.#sequence)
+      setAcknowledged(bytes, this.#sequence === last)
+    }
+    const [only] = requests
+    if (only === undefined) return []
+    this.#send(requests.length === 1 ? only.bytes : Buffer.concat(requests.map(({ bytes }) => bytes)))
     const answers: Answer[] = []
     let failure: KernelRefusal | null = null
     const deadline = this.#deadline()
@@ -90,7 +99,11 @@ export class RouteSocket {
       for (const message of this.#receive(deadline)) {
         const index = message.sequence - first
         const request = requests[index]
-        if (request === undefined || index !== answers.length) continue
+        if (request === undefined || index < answers.length) continue
+        while (answers.length < index) {
+          answers.push({ messages, refused: null })
+          messages = []
+        }
         if (message.type !== NLMSG_ERROR) {
           messages.push(message)
           continue
@@ -160,7 +173,11 @@ export class RouteSocket {
     while (performance.now() < deadline) {
       const length = recv(this.#fd, buffer, buffer.length, MSG_TRUNC)
       if (length === 0 || length > buffer.length) throw unreadable(`${length} bytes at once`)
-      if (length > 0) return [...messagesIn(Buffer.from(buffer.subarray(0, length)))]
+      if (length > 0) {
+        const bytes = Buffer.allocUnsafe(length)
+        buffer.copy(bytes, 0, 0, length)
+        return messagesIn(bytes)
+      }
       if (lastErrno() !== errnoOf('EINTR')) throw this.#failed('hear the answer of the kernel')
     }
     throw unreadable(`it did not come within ${ANSWER_SECONDS} seconds`)

@@ -54,7 +54,8 @@ export class Lines {
     for (let at = chunk.indexOf(LINE_FEED); at >= 0; at = chunk.indexOf(LINE_FEED, from)) {
       this.#keep(chunk.subarray(from, at))
       from = at + 1
-      lines.push(Buffer.concat(this.#parts).toString())
+      const [only] = this.#parts
+      lines.push((this.#parts.length === 1 && only !== undefined ? only : Buffer.concat(this.#parts)).toString())
       this.#parts = []
       this.#length = 0
     }

@@ -125,14 +125,20 @@ class Client {
     }
     const { id, verb, args } = parseCall(line)
     this.#calls++
-    carryOut(this.#hosted, verb, args)
-      .then((answer) => this.#send({ id, answer }))
-      .catch((thrown) => this.#send({ id, error: sendable(thrown) }))
-      .finally(() => {
-        this.#calls--
-        if (this.#calls === 0) this.#ending?.()
-        this.#proceed()
-      })
+    void this.#answer(id, verb, args).finally(() => {
+      this.#calls--
+      if (this.#calls === 0) this.#ending?.()
+      this.#proceed()
+    })
+  }
+
+  /** Also an answer that cannot be sent becomes an error. */
+  async #answer(id: number, verb: string, args: readonly unknown[]): Promise<void> {
+    try {
+      this.#send({ id, answer: await carryOut(this.#hosted, verb, args) })
+    } catch (thrown) {
+      this.#send({ id, error: sendable(thrown) })
+    }
   }
 
   #send(message: FromProcess): void {

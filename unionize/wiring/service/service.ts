@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs'
 import { wording } from '../../../common/errors.ts'
 import type { Interfaces } from '../interfaces/interfaces.ts'
-import { watchLinks } from '../kernel/monitor.ts'
+import { type LinkWatcher, watchLinks } from '../kernel/monitor.ts'
 import { rejoining } from '../rejoin.ts'
 import { Lane } from '../threads/lane.ts'
 import { OwnThread } from '../threads/own-thread.ts'
@@ -34,7 +34,13 @@ export async function startWiringService(options: {
 }): Promise<WiringService> {
   const { log } = options
   const quick = new OwnThread(log)
-  const wiring = rejoining(wiringOver({ quick, slow: new Lane('slow', log) }), { kernel: quick, watchLinks, log })
+  // Only the instances' bridge matters there; every instance that comes or goes would wake it some ten times.
+  const watchBridges = (watcher: LinkWatcher) => watchLinks(watcher, { bridgesOnly: true })
+  const wiring = rejoining(wiringOver({ quick, slow: new Lane('slow', log) }), {
+    kernel: quick,
+    watchLinks: watchBridges,
+    log,
+  })
   let opened: Promise<Interfaces> | null = null
   const interfaces = (): Promise<Interfaces> => {
     // Only when there is need: a host without declared wirings carries neither their code nor their threads.

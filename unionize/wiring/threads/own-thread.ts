@@ -26,18 +26,26 @@ export class OwnThread implements Caller {
     if (this.#stopped) {
       return Promise.reject(new WiringError('wiring-stopped', `"${verb}" came after the wiring stopped`))
     }
-    const alone = this.#pending++ === 0
-    const answer = this.#last
-      .then(() => (alone ? undefined : setImmediate()))
-      .then(() => this.#carryOut(verb, args))
-      .finally(() => this.#pending--)
-    this.#last = answer.catch(() => {})
+    const answer = this.#inTurn(verb, args, this.#pending++ === 0 ? null : this.#last)
+    const ended = () => {
+      this.#pending--
+    }
+    this.#last = answer.then(ended, ended)
     return answer
   }
 
   async stop(): Promise<void> {
     this.#stopped = true
     await this.#last
+  }
+
+  /** Begins at once after nothing, so that a lone call waits for no other event. */
+  async #inTurn<V extends Verb>(verb: V, args: Calls[V], after: Promise<unknown> | null): Promise<Answers[V]> {
+    if (after !== null) {
+      await after
+      await setImmediate()
+    }
+    return this.#carryOut(verb, args)
   }
 
   #carryOut<V extends Verb>(verb: V, args: Calls[V]): Answers[V] {
