@@ -1,0 +1,200 @@
+import { InvalidInput, OrchestratorError } from '../../common/errors.ts'
+import type { Json } from '../domain/template.ts'
+
+/**
+ * Variables in the texts of a template, with the forms and the meaning that Docker Compose documents
+ * (docs.docker.com/reference/compose-file/interpolation): `$NAME`, `${NAME}`, `${NAME:-default}`, `${NAME-default}`,
+ * `${NAME:?error}`, `${NAME?error}`, `${NAME:+replacement}`, `${NAME+replacement}`, nested in each other; `$$` is one `$`.
+ * A `$` before anything but a name, `{` or `$` stays as it is. Braces within a default pair up (`${NAME:-{"a":1}}`).
+ *
+ * One difference: a variable that is not set and has no default is a fault here; Compose warns and goes on with an empty text.
+ */
+
+/** The value of a variable; undefined: it is not set. */
+export type Lookup = (name: string) => string | undefined
+
+/** What stands after the name: nothing, or one of the six operators. */
+export type Operator = '' | ':-' | '-' | ':?' | '?' | ':+' | '+'
+
+/** A place where a text names a variable. */
+export interface Reference {
+  readonly name: string
+  /** `''`, `:?` and `?` need a value; the others do not. */
+  readonly operator: Operator
+}
+
+/** A text whose variables cannot be replaced. */
+export class InterpolationFault extends OrchestratorError {
+  /** `invalid`: not one of the forms; `unset`: no value and no default; `required`: the author's own `:?` or `?`. */
+  readonly kind: 'invalid' | 'unset' | 'required'
+  /** null: the text is invalid, so that it names none. */
+  readonly variable: string | null
+  constructor(kind: 'invalid' | 'unset' | 'required', variable: string | null, message: string) {
+    super('interpolation', message)
+    this.kind = kind
+    this.variable = variable
+  }
+}
+
+type Part =
+  | { readonly text: string }
+  | { readonly name: string; readonly operator: Operator; readonly operand: readonly Part[] }
+
+/** Variables within variables at most: nobody writes more, and each level costs stack. */
+const MOST_NESTED = 32
+const NAME = /[A-Za-z_][A-Za-z0-9_]*/y
+const OPERATOR = /:?[-?+]/y
+
+/**
+ * The text with its variables replaced. What comes out is never looked at again, so that a value cannot name a variable.
+ * @param shown values for the words of `:?` faults, where they differ from those that are used: secrets must not be shown
+ * @throws InterpolationFault
+ */
+export function interpolate(text: string, lookup: Lookup, shown: Lookup = lookup): string {
+  return fill(parse(text, 0), lookup, shown)
+}
+
+/**
+ * Every place where the text names a variable, in order, those within others included.
+ * @throws InterpolationFault `invalid`
+ */
+export function variablesIn(text: string): readonly Reference[] {
+  return referencesIn(parse(text, 0))
+}
+
+/** How {@link interpolateTree} looks up, and what it does with faults. */
+export interface TreeLookup {
+  /** @param key where the variable is named, such as `services.web.image` */
+  readonly value: (name: string, key: string) => string | undefined
+  /** See {@link interpolate}. */
+  readonly shown?: Lookup | undefined
+  /** Given: each fault is told here, and the text stays as it is; absent: the first one is thrown. */
+  readonly fault?: ((fault: InvalidInput) => void) | undefined
+}
+
+/**
+ * All texts of a tree with their variables replaced. Keys of maps stay as they are, as in Compose. What comes out are
+ * texts: readStack() takes `"true"` and `"3"` where a key wants a boolean or a number.
+ * @param key where the tree stands in the file: `''` for the whole
+ * @throws InvalidInput naming the key
+ */
+export function interpolateTree(tree: Json, key: string, lookup: TreeLookup): Json {
+  if (typeof tree === 'string') return interpolateAt(tree, key, lookup)
+  if (isList(tree)) return tree.map((item, index) => interpolateTree(item, `${key}[${index}]`, lookup))
+  if (tree === null || typeof tree !== 'object') return tree
+  return Object.fromEntries(
+    Object.entries(tree).map(([name, value]) => [name, interpolateTree(value, keyOf(key, name), lookup)]),
+  )
+}
+
+/** The key of a member of a map: `services.web`. */
+export function keyOf(key: string, name: string): string {
+  return key === '' ? name : `${key}.${name}`
+}
+
+function interpolateAt(text: string, key: string, { value, shown, fault }: TreeLookup): string {
+  const lookup: Lookup = (name) => value(name, key)
+  try {
+    return interpolate(text, lookup, shown ?? lookup)
+  } catch (error) {
+    if (!(error instanceof InterpolationFault || error instanceof InvalidInput)) throw error
+    const told = error instanceof InvalidInput ? error : new InvalidInput(key, error.message)
+    if (!fault) throw told
+    fault(told)
+    return text
+  }
+}
+
+function isList(tree: Json): tree is readonly Json[] {
+  return Array.isArray(tree)
+}
+
+function parse(text: string, depth: number): readonly Part[] {
+  if (depth > MOST_NESTED) {
+    throw new InterpolationFault('invalid', null, `variables are nested more than ${MOST_NESTED} deep`)
+  }
+  const parts: Part[] = []
+  let from = 0
+  while (true) {
+    const dollar = text.indexOf('$', from)
+    if (dollar < 0) break
+    if (dollar > from) parts.push({ text: text.slice(from, dollar) })
+    const next = text[dollar + 1]
+    const name = match(NAME, text, dollar + 1)
+    if (next === '{') {
+      const end = closing(text, dollar + 1)
+      if (end < 0) throw invalid(text.slice(dollar))
+      parts.push(braced(text.slice(dollar, end + 1), depth))
+      from = end + 1
+    } else if (name !== null) {
+      parts.push({ name, operator: '', operand: [] })
+      from = dollar + 1 + name.length
+    } else {
+      parts.push({ text: '$' })
+      from = dollar + (next === '$' ? 2 : 1)
+    }
+  }
+  if (from < text.length) parts.push({ text: text.slice(from) })
+  return parts
+}
+
+/** `${…}`, whole. */
+function braced(text: string, depth: number): Part {
+  const name = match(NAME, text, 2)
+  if (name === null) throw invalid(text)
+  const after = 2 + name.length
+  const rest = text.slice(after, -1)
+  if (rest === '') return { name, operator: '', operand: [] }
+  const operator = match(OPERATOR, text, after) as Operator | null
+  if (operator === null) throw invalid(text)
+  return { name, operator, operand: parse(rest.slice(operator.length), depth + 1) }
+}
+
+/** Where the brace that opens at `open` is closed, braces within it paired; -1: nowhere. */
+function closing(text: string, open: number): number {
+  let depth = 0
+  for (let at = open; at < text.length; at++) {
+    if (text[at] === '{') depth++
+    else if (text[at] === '}' && --depth === 0) return at
+  }
+  return -1
+}
+
+function match(pattern: RegExp, text: string, at: number): string | null {
+  pattern.lastIndex = at
+  return pattern.exec(text)?.[0] ?? null
+}
+
+function invalid(text: string): InterpolationFault {
+  const line = text.split('\n', 1)[0] ?? ''
+  const quoted = JSON.stringify(line.length > 80 ? `${line.slice(0, 79)}…` : line)
+  const message = `invalid interpolation format: ${quoted}. You may need to escape any $ with another $`
+  return new InterpolationFault('invalid', null, message)
+}
+
+function fill(parts: readonly Part[], lookup: Lookup, shown: Lookup): string {
+  return parts.map((part) => ('text' in part ? part.text : valueAt(part, lookup, shown))).join('')
+}
+
+function valueAt(part: Extract<Part, { name: string }>, lookup: Lookup, shown: Lookup): string {
+  const { name, operator, operand } = part
+  const value = lookup(name)
+  const there = operator.startsWith(':') ? value !== undefined && value !== '' : value !== undefined
+  if (operator.endsWith('+')) return there ? fill(operand, lookup, shown) : ''
+  if (there) return value ?? ''
+  if (operator.endsWith('-')) return fill(operand, lookup, shown)
+  if (operator === '') {
+    const remedy = `declare it in x-orchestrator.parameters, or write \${${name}:-} for an empty text`
+    throw new InterpolationFault('unset', name, `the variable ${name} is not set: ${remedy}`)
+  }
+  const lenient: Lookup = (other) => shown(other) ?? ''
+  const words = fill(operand, lenient, lenient)
+  const missing = `required variable ${name} is missing a value`
+  throw new InterpolationFault('required', name, words === '' ? missing : `${missing}: ${words}`)
+}
+
+function referencesIn(parts: readonly Part[]): readonly Reference[] {
+  return parts.flatMap((part) =>
+    'text' in part ? [] : [{ name: part.name, operator: part.operator }, ...referencesIn(part.operand)],
+  )
+}

@@ -1,0 +1,134 @@
+import { suggestion } from '../../common/config.ts'
+import { InvalidInput } from '../../common/errors.ts'
+import { MAX_FILES_BYTES } from '../../common/service-spec.ts'
+import type { Parameter, Parameters, ParameterValue } from '../domain/parameter.ts'
+
+/** Characters of a text that says no `most` of its own. */
+const MAX_CHARACTERS = 65_536
+
+/**
+ * The values that an instance gets: those given, checked and of the declared type, and defaults for the others. What is
+ * neither given nor has a default is left out.
+ * @param given values, or texts that mean them: `8080`, `true`; of files base64
+ * @throws InvalidInput naming the parameter; a secret's value is never in it
+ */
+export function settleParameters(
+  declared: readonly Parameter[],
+  given: Readonly<Record<string, ParameterValue>>,
+): Parameters {
+  const names = declared.map(({ name }) => name)
+  for (const name of Object.keys(given)) {
+    if (names.includes(name)) continue
+    const known = names.length === 0 ? 'the template has no parameters' : `known are ${names.join(', ')}`
+    throw new InvalidInput(`parameters.${name}`, `is no parameter of the template${suggestion(name, names)}: ${known}`)
+  }
+  const settled: [string, ParameterValue][] = []
+  for (const parameter of declared) {
+    const { name, required, description } = parameter
+    const value = Object.hasOwn(given, name) ? given[name] : (parameter.default ?? undefined)
+    if (value !== undefined) settled.push([name, settleValue(parameter, value)])
+    else if (required) {
+      const what = description === null ? '' : ` (${description})`
+      throw new InvalidInput(`parameters.${name}`, `is needed${what} and was not given`)
+    }
+  }
+  return Object.fromEntries(settled)
+}
+
+/** One value, checked against its declaration. @throws InvalidInput naming the parameter */
+export function settleValue(parameter: Parameter, value: ParameterValue): ParameterValue {
+  const refuse = (message: string): never => {
+    throw new InvalidInput(`parameters.${parameter.name}`, message)
+  }
+  switch (parameter.type) {
+    case 'string':
+    case 'secret':
+      return settleText(parameter, value, refuse)
+    case 'integer':
+    case 'number':
+      return settleNumber(parameter, value, refuse)
+    case 'boolean':
+      if (value === true || value === 'true') return true
+      if (value === false || value === 'false') return false
+      return refuse('expected true or false')
+    case 'enum': {
+      const text = String(value)
+      return parameter.values?.includes(text) ? text : refuse(`expected one of ${parameter.values?.join(', ')}`)
+    }
+    case 'file':
+      return settleFile(parameter, value, refuse)
+  }
+}
+
+/** Why its default is none of its values; null: it is one, or there is none. */
+export function defaultFault(parameter: Parameter): string | null {
+  if (parameter.default === null) return null
+  try {
+    settleValue(parameter, parameter.default)
+    return null
+  } catch (error) {
+    if (error instanceof InvalidInput) return error.message.slice(error.field.length + 2)
+    throw error
+  }
+}
+
+type Refuse = (message: string) => never
+
+function settleText({ pattern, least, most }: Parameter, value: ParameterValue, refuse: Refuse): string {
+  if (typeof value !== 'string') return refuse('expected a text: put it in quotes')
+  if (value.includes('\0')) return refuse('expected a text without NUL')
+  const length = [...value].length
+  if (length < (least ?? 0)) return refuse(`expected at least ${least} characters`)
+  if (length > (most ?? MAX_CHARACTERS)) return refuse(`expected at most ${most ?? MAX_CHARACTERS} characters`)
+  if (pattern !== null && !wholeText(pattern).test(value)) return refuse(`expected a text that matches ${pattern}`)
+  return value
+}
+
+function settleNumber({ type, least, most }: Parameter, value: ParameterValue, refuse: Refuse): number {
+  const isNumeric = typeof value === 'number' || (typeof value === 'string' && /^-?\d+(\.\d+)?(e-?\d+)?$/i.test(value))
+  const number = isNumeric ? Number(value) : Number.NaN
+  if (type === 'integer' && !Number.isSafeInteger(number)) return refuse('expected a whole number')
+  if (!Number.isFinite(number)) return refuse('expected a number')
+  if (least !== null && number < least) return refuse(`expected at least ${least}`)
+  if (most !== null && number > most) return refuse(`expected at most ${most}`)
+  return number
+}
+
+function settleFile({ least, most }: Parameter, value: ParameterValue, refuse: Refuse): string {
+  if (typeof value !== 'string' || !/^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(value)) {
+    return refuse("expected a file's content in base64")
+  }
+  const bytes = Buffer.byteLength(value, 'base64')
+  const limit = Math.min(most ?? MAX_FILES_BYTES, MAX_FILES_BYTES)
+  if (bytes < (least ?? 0)) return refuse(`expected at least ${least} bytes`)
+  if (bytes > limit) return refuse(`expected at most ${limit} bytes`)
+  return value
+}
+
+/** A parameter's pattern, as it is meant: the whole text has to match. @throws SyntaxError */
+export function wholeText(pattern: string): RegExp {
+  return new RegExp(`^(?:${pattern})$`, 'v')
+}
+
+/**
+ * A value with which a template can be tried before anybody gives one.
+ * @returns `certain`: an instance could be given this very value, so what is wrong with it is wrong with the template
+ */
+export function sampleOf(parameter: Parameter): { readonly value: ParameterValue; readonly certain: boolean } {
+  const { type, values, least, most } = parameter
+  if (parameter.default !== null) return { value: parameter.default, certain: true }
+  switch (type) {
+    case 'boolean':
+      return { value: true, certain: true }
+    case 'enum':
+      return { value: values?.[0] ?? '', certain: true }
+    case 'integer':
+    case 'number':
+      return { value: least ?? Math.min(1, most ?? 1), certain: false }
+    case 'string':
+    case 'secret':
+      return { value: 'x'.repeat(Math.max(1, Math.min(least ?? 1, MAX_CHARACTERS))), certain: false }
+    case 'file':
+      return { value: '', certain: false }
+  }
+}
