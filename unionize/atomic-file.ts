@@ -9,7 +9,7 @@ import { basename, dirname, join } from 'node:path'
  */
 export async function writeAtomically(
   path: string,
-  content: string,
+  content: string | Uint8Array,
   options: { mode: number; durable: boolean },
 ): Promise<void> {
   const interim = join(dirname(path), `.${basename(path)}.${randomUUID()}`)
@@ -17,6 +17,8 @@ export async function writeAtomically(
     const file = await open(interim, 'wx', options.mode)
     try {
       await file.writeFile(content)
+      // Whatever the umask says.
+      await file.chmod(options.mode)
       if (options.durable) await file.datasync()
     } finally {
       await file.close()

@@ -1,50 +1,35 @@
+import type { IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
-import { PassThrough } from 'node:stream'
 import Docker from 'dockerode'
-import { ContainerFailure, engineError } from './engine-error.ts'
+import type { ContainerSpec } from './container-spec.ts'
+import {
+  type ContainerEvent,
+  type InspectedContainer,
+  inspected,
+  type ListedContainer,
+  listed,
+  type PathStat,
+  pathStatOf,
+} from './engine-answers.ts'
+import {
+  bounded,
+  DEADLINE_MS,
+  eventsOf,
+  filters,
+  logsOf,
+  made,
+  type PullOptions,
+  pulled,
+  versionOf,
+} from './engine-calls.ts'
+import { ContainerFailure } from './engine-error.ts'
 
-/** How a container is made; everything that is not said here is closed: no network of its own, no capability, no restart. */
-export interface ContainerSpec {
+export type { ContainerSpec } from './container-spec.ts'
+export type { ContainerEvent, Health, InspectedContainer, ListedContainer, PathStat } from './engine-answers.ts'
+
+/** A volume as the engine lists it. */
+export interface ListedVolume {
   readonly name: string
-  readonly image: string
-  readonly labels: Readonly<Record<string, string>>
-  /** `none`: an empty namespace of its own; else the id of the container whose namespace is joined. */
-  readonly network: 'none' | { readonly namespaceOf: string }
-  readonly command?: readonly string[]
-  readonly environment?: Readonly<Record<string, string>>
-  readonly user?: string
-  /** Only with a namespace of its own. */
-  readonly hostname?: string
-  readonly dns?: readonly string[]
-  readonly readOnly?: boolean
-  /** Kernel settings of a namespace of its own. */
-  readonly sysctls?: Readonly<Record<string, string>>
-  /** A file of this machine that is seen, and cannot be changed, as /etc/hosts. Only in a namespace that is joined. */
-  readonly hostsFile?: string
-  /** Linux capability names without CAP_; all others are dropped. */
-  readonly capabilities: readonly string[]
-  readonly memoryBytes: number
-  readonly pids: number
-  /** Milliseconds between asking it to end and killing it, also when the engine itself stops; 0: killed at once. */
-  readonly stopGraceMs: number
-  /** Whether the engine keeps its output. */
-  readonly keepOutput: boolean
-}
-
-/** A container as the engine lists it. */
-export interface ListedContainer {
-  readonly id: string
-  readonly name: string
-  readonly labels: Readonly<Record<string, string>>
-  readonly running: boolean
-  /** Id of the container whose network namespace it uses; null: its own. */
-  readonly namespaceOf: string | null
-}
-
-/** One event of a container of ours. */
-export interface ContainerEvent {
-  readonly action: string
-  readonly id: string
   readonly labels: Readonly<Record<string, string>>
 }
 
@@ -64,7 +49,7 @@ export interface Engine {
   /** Kills and removes. Gone already is success. */
   remove(id: string, signal?: AbortSignal): Promise<void>
   /** @throws code not-found */
-  inspect(id: string, signal?: AbortSignal): Promise<ListedContainer & { readonly pid: number }>
+  inspect(id: string, signal?: AbortSignal): Promise<InspectedContainer>
   /** All containers, running or not, that bear all of these labels. */
   list(labels: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<readonly ListedContainer[]>
   /**
@@ -75,6 +60,16 @@ export interface Engine {
   /** Output and error output of a container, as text. */
   logs(id: string, options: { follow: boolean; tail: number }, signal: AbortSignal): AsyncIterable<string>
   hasImage(image: string, signal?: AbortSignal): Promise<boolean>
+  /** Fetches an image from its registry; given up when nothing comes for a minute. @throws code pull-failed */
+  pull(image: string, options: PullOptions, signal?: AbortSignal): Promise<void>
+  /** What is at a path inside a container; null: nothing, or there is no such container. */
+  statPath(id: string, path: string, signal?: AbortSignal): Promise<PathStat | null>
+  /** A tar of what is at a path inside a container; who does not read to the end destroys it. @throws code not-found */
+  archive(id: string, path: string, signal?: AbortSignal): Promise<Readable>
+  /** All volumes that bear all of these labels. */
+  volumes(labels: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<readonly ListedVolume[]>
+  /** Gone already is success. @throws code engine-failed while a container uses it */
+  removeVolume(name: string, signal?: AbortSignal): Promise<void>
   /** Makes an image out of the tar of a root file system. `changes` are Dockerfile lines. */
   importImage(
     tar: Readable,
@@ -83,27 +78,34 @@ export interface Engine {
   ): Promise<void>
 }
 
-/** Milliseconds after which a call is given up: the engine may be busy, but not for ever. */
-const DEADLINE_MS = 60_000
-
-/** Connects lazily to the engine behind a unix socket. */
-export function dockerEngine(socketPath: string): Engine {
+/** What an engine says of a setting that its kernel cannot give, and that it leaves out (moby, daemon/daemon_unix.go). */
+const LEFT_OUT = /discarded/i
+/**
+ * Connects lazily to the engine behind a unix socket.
+ * @param warned told what the engine remarks when it makes a container, each remark once
+ */
+export function dockerEngine(socketPath: string, warned: (remark: string) => void = () => {}): Engine {
   const docker = new Docker({ socketPath })
+  const told = new Set<string>()
   const call = <T>(what: string, signal: AbortSignal | undefined, work: (signal: AbortSignal) => Promise<T>) =>
     bounded(what, socketPath, signal, DEADLINE_MS, work)
 
   return {
     version: (signal) =>
-      call('version', signal, async (abortSignal) => {
-        // The typings do not know that it takes options.
-        const typed = docker as unknown as { version(options: object): Promise<{ Version: string }> }
-        return `Docker ${(await typed.version({ abortSignal })).Version}`
-      }),
+      call('version', signal, async (abortSignal) => `Docker ${(await versionOf(docker, abortSignal)).Version}`),
     create: (spec, signal) =>
       call(`create ${spec.name} of image ${spec.image}`, signal, async (abortSignal) => {
-        // Without _query and _body the whole description would also be sent as the query of the URL.
-        const request = { _query: { name: spec.name }, _body: describe(spec), abortSignal }
-        return (await docker.createContainer(request as never)).id
+        const { id, remarks } = await made(docker, spec, abortSignal)
+        const leftOut = remarks.find((remark) => LEFT_OUT.test(remark))
+        if (leftOut !== undefined) {
+          await docker.getContainer(id).remove({ force: true, v: true, abortSignal })
+          throw new ContainerFailure('engine-refused', `container ${spec.name}: ${leftOut}`)
+        }
+        for (const remark of remarks.filter((one) => !told.has(one))) {
+          told.add(remark)
+          warned(remark)
+        }
+        return id
       }),
     start: (id) =>
       call(`start ${id}`, undefined, (abortSignal) => docker.getContainer(id).start({ abortSignal })).then(
@@ -120,26 +122,12 @@ export function dockerEngine(socketPath: string): Engine {
       ).then(() => {}, unless('not-found', 'removal-under-way')),
     inspect: (id, signal) =>
       call(`inspect ${id}`, signal, async (abortSignal) => {
-        const c = await docker.getContainer(id).inspect({ abortSignal })
-        return {
-          id: c.Id,
-          name: c.Name.replace(/^\//, ''),
-          labels: c.Config.Labels ?? {},
-          running: c.State.Running,
-          namespaceOf: namespaceOf(c.HostConfig.NetworkMode),
-          pid: c.State.Pid,
-        }
+        return inspected(await docker.getContainer(id).inspect({ abortSignal }))
       }),
     list: (labels, signal) =>
       call('list', signal, async (abortSignal) => {
         const found = await docker.listContainers({ all: true, filters: { label: filters(labels) }, abortSignal })
-        return found.map((c) => ({
-          id: c.Id,
-          name: c.Names[0]?.replace(/^\//, '') ?? '',
-          labels: c.Labels,
-          running: c.State === 'running',
-          namespaceOf: namespaceOf(c.HostConfig.NetworkMode),
-        }))
+        return found.map(listed)
       }),
     events: (labels, since, signal) => eventsOf(docker, socketPath, labels, since, signal),
     logs: (id, options, signal) => logsOf(docker, socketPath, id, options, signal),
@@ -149,6 +137,29 @@ export function dockerEngine(socketPath: string): Engine {
       )
         .then(() => true, unless('not-found', 'image-missing'))
         .then((found) => found === true),
+    pull: (image, options, signal) => pulled(docker, socketPath, image, options, signal),
+    statPath: (id, path, signal) =>
+      call(`look at ${path} in ${id}`, signal, async (abortSignal) => {
+        const answer = (await docker.getContainer(id).infoArchive({ path, abortSignal } as never)) as IncomingMessage
+        answer.resume()
+        return pathStatOf(String(answer.headers['x-docker-container-path-stat']))
+      })
+        .then((stat) => stat, unless('not-found'))
+        .then((stat) => stat ?? null),
+    archive: (id, path, signal) =>
+      call(`read ${path} in ${id}`, signal, async (abortSignal) => {
+        return (await docker.getContainer(id).getArchive({ path, abortSignal } as never)) as Readable
+      }),
+    volumes: (labels, signal) =>
+      call('list volumes', signal, async (abortSignal) => {
+        const query = { filters: JSON.stringify({ label: filters(labels) }), abortSignal }
+        const { Volumes: found } = await docker.listVolumes(query as object)
+        return (found ?? []).map((v) => ({ name: v.Name, labels: v.Labels ?? {} }))
+      }),
+    removeVolume: (name, signal) =>
+      call(`remove volume ${name}`, signal, (abortSignal) =>
+        docker.getVolume(name).remove({ abortSignal } as object),
+      ).then(() => {}, unless('not-found')),
     importImage: (tar, image, signal) =>
       call(`import image ${image.name}:${image.tag}`, signal, async (abortSignal) => {
         const query = { repo: image.name, tag: image.tag, changes: [...image.changes], abortSignal }
@@ -161,149 +172,10 @@ export function dockerEngine(socketPath: string): Engine {
   }
 }
 
-/** Docker's own description of a container. */
-function describe(spec: ContainerSpec): Record<string, unknown> {
-  const alone = spec.network === 'none'
-  return {
-    Image: spec.image,
-    Labels: spec.labels,
-    ...(spec.command ? { Cmd: spec.command } : {}),
-    ...(spec.environment ? { Env: Object.entries(spec.environment).map(([k, v]) => `${k}=${v}`) } : {}),
-    ...(spec.user ? { User: spec.user } : {}),
-    ...(spec.stopGraceMs === 0 ? { StopSignal: 'SIGKILL' } : { StopTimeout: Math.ceil(spec.stopGraceMs / 1000) }),
-    ...(spec.hostname ? { Hostname: spec.hostname } : {}),
-    HostConfig: {
-      NetworkMode: spec.network === 'none' ? 'none' : `container:${spec.network.namespaceOf}`,
-      ...(spec.dns ? { Dns: spec.dns, DnsSearch: ['.'] } : {}),
-      ...(spec.sysctls ? { Sysctls: spec.sysctls } : {}),
-      // A name given to the engine (ExtraHosts) is refused for a container that joins a namespace.
-      ...(spec.hostsFile ? { Binds: [`${spec.hostsFile}:/etc/hosts:ro`] } : {}),
-      CapDrop: ['ALL'],
-      CapAdd: spec.capabilities,
-      SecurityOpt: ['no-new-privileges'],
-      ReadonlyRootfs: spec.readOnly ?? false,
-      Memory: spec.memoryBytes,
-      PidsLimit: spec.pids,
-      Init: false,
-      // After a restart of the engine the sandbox must come first: we start them again, in order.
-      RestartPolicy: { Name: 'no' },
-      LogConfig: spec.keepOutput
-        ? { Type: 'json-file', Config: { 'max-size': '10m', 'max-file': '2' } }
-        : { Type: 'none', Config: {} },
-      ...(alone ? { IpcMode: 'none' } : {}),
-    },
-  }
-}
-
-async function* eventsOf(
-  docker: Docker,
-  socketPath: string,
-  labels: Readonly<Record<string, string>>,
-  since: number,
-  signal: AbortSignal,
-): AsyncGenerator<ContainerEvent> {
-  try {
-    const filter = { type: ['container'], label: filters(labels) }
-    const query = { since: (since / 1000).toFixed(3), filters: filter, abortSignal: signal }
-    const stream = (await docker.getEvents(query as object)) as Readable
-    let rest = ''
-    for await (const chunk of stream.setEncoding('utf8')) {
-      const lines = (rest + chunk).split('\n')
-      rest = lines.pop() ?? ''
-      for (const line of lines.filter((l) => l !== '')) {
-        const event = JSON.parse(line) as { Action: string; Actor: { ID: string; Attributes: Record<string, string> } }
-        yield { action: event.Action, id: event.Actor.ID, labels: event.Actor.Attributes }
-      }
-    }
-  } catch (cause) {
-    if (signal.aborted) throw signal.reason
-    throw engineError('events', socketPath, cause)
-  }
-  throw engineError('events', socketPath, new Error('the engine ended the stream'))
-}
-
-async function* logsOf(
-  docker: Docker,
-  socketPath: string,
-  id: string,
-  options: { follow: boolean; tail: number },
-  signal: AbortSignal,
-): AsyncGenerator<string> {
-  try {
-    const query = { stdout: true, stderr: true, tail: options.tail, abortSignal: signal }
-    if (!options.follow) {
-      yield demultiplex(await docker.getContainer(id).logs({ ...query, follow: false }))
-      return
-    }
-    const answer = (await docker.getContainer(id).logs({ ...query, follow: true })) as Readable
-    const text = new PassThrough()
-    docker.modem.demuxStream(answer, text, text)
-    answer.on('end', () => text.end())
-    answer.on('error', (error) => text.destroy(error))
-    for await (const chunk of text.setEncoding('utf8')) yield chunk as string
-  } catch (cause) {
-    if (signal.aborted) throw signal.reason
-    throw engineError(`logs of ${id}`, socketPath, cause)
-  }
-}
-
-/** Text of a whole answer in the engine's frames: 8 bytes of header (stream, 0, 0, 0, big-endian length), then that many bytes. */
-function demultiplex(answer: Buffer): string {
-  const parts: Buffer[] = []
-  for (let at = 0; at + 8 <= answer.length; ) {
-    const length = answer.readUInt32BE(at + 4)
-    parts.push(answer.subarray(at + 8, at + 8 + length))
-    at += 8 + length
-  }
-  return Buffer.concat(parts).toString('utf8')
-}
-
-function filters(labels: Readonly<Record<string, string>>): string[] {
-  return Object.entries(labels).map(([name, value]) => `${name}=${value}`)
-}
-
-function namespaceOf(networkMode: string | undefined): string | null {
-  return networkMode?.startsWith('container:') ? networkMode.slice('container:'.length) : null
-}
-
 /** Lets these codes count as success. */
 function unless(...codes: string[]): (error: unknown) => undefined {
   return (error) => {
     if (error instanceof ContainerFailure && codes.includes(error.code)) return undefined
     throw error
-  }
-}
-
-/**
- * Runs one call with a deadline. The race is needed: when the engine dies in the middle of an answer, the client library's
- * promise stays pending for ever.
- */
-async function bounded<T>(
-  what: string,
-  socketPath: string,
-  signal: AbortSignal | undefined,
-  deadlineMs: number,
-  work: (signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  signal?.throwIfAborted()
-  const controller = new AbortController()
-  const { promise: ended, reject } = Promise.withResolvers<never>()
-  const end = (reason: unknown) => {
-    reject(reason)
-    controller.abort(reason)
-  }
-  const onAbort = () => end(signal?.reason)
-  signal?.addEventListener('abort', onAbort, { once: true })
-  const timer = setTimeout(() => end(new Error(`no answer within ${deadlineMs / 1000} s`)), deadlineMs)
-  try {
-    const running = work(controller.signal)
-    running.catch(() => {})
-    return await Promise.race([running, ended])
-  } catch (cause) {
-    if (signal?.aborted) throw signal.reason
-    throw cause instanceof ContainerFailure ? cause : engineError(what, socketPath, cause)
-  } finally {
-    clearTimeout(timer)
-    signal?.removeEventListener('abort', onAbort)
   }
 }

@@ -1,13 +1,13 @@
 import { z } from 'zod'
 import { DROP_REASONS } from '../common/drop-reasons.ts'
 import { checkWiring, instanceWiringShape } from '../common/instance-wiring.ts'
-import { membershipsShape, sandboxShape } from '../common/private-networks.ts'
+import { type ServiceSpec, servicesShape } from '../common/service-spec.ts'
 
 /**
  * The messages between the two daemons: JSON texts over one WebSocket that `unionize` opens. Both sides validate what they
  * receive. A message that the receiver's version does not know is an error that closes the connection, never ignored.
  */
-export const PROTOCOL_VERSION = 2
+export const PROTOCOL_VERSION = 3
 /** Path of the hosts' socket on the orchestrator. */
 export const HOSTS_SOCKET_PATH = '/v1/hosts/connect'
 /** Bytes of one message at most; a lease snapshot is sent in parts of at most {@link SNAPSHOT_PART} leases. */
@@ -15,6 +15,8 @@ export const MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 export const SNAPSHOT_PART = 2000
 /** Lease events in one `leases` message at most: each is one transaction, during which an orchestrator on SQLite does nothing else. */
 export const MAX_BATCH = 32
+/** Bytes of `/orchestrator/outputs.json` at most; a larger one is not read, and that is told. */
+export const MAX_OUTPUTS_BYTES = 64 * 1024
 
 const id = z.string().min(1).max(64)
 /** Instance ids: also used in container names. */
@@ -78,22 +80,7 @@ const refusedLine = z.object({
 })
 export type WireRefusedLine = z.infer<typeof refusedLine>
 
-const service = z.object({
-  name: z.string().regex(/^[a-z0-9][a-z0-9-]{0,30}$/),
-  image: z.string().min(1).max(512),
-  command: z.array(z.string()).max(256).optional(),
-  environment: z.record(z.string(), z.string()),
-  /** Bytes; processes; Linux capability names without CAP_. */
-  memoryBytes: z.number().int().positive(),
-  pids: z.number().int().positive(),
-  capabilities: z.array(z.string().regex(/^[A-Z_]+$/)).max(41),
-  stopGraceMs: z.number().int().nonnegative(),
-  /** Absent: that of the instance. */
-  sandbox: sandboxShape.optional(),
-  /** Absent: none. */
-  networks: membershipsShape.optional(),
-})
-export type WireService = z.infer<typeof service>
+export type WireService = ServiceSpec
 
 const orderFields = z.object({
   instance: instanceId,
@@ -103,7 +90,10 @@ const orderFields = z.object({
   name: z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/),
   address: ipv6,
   ownerAddress: ipv6,
-  services: z.array(service).min(1).max(32),
+  /** The first is the entry. */
+  services: servicesShape,
+  /** Whether every service gets a `/orchestrator` to write outputs.json to, which is then told in `observed`. */
+  outputs: z.boolean(),
   /** What the template's operator wants beyond a place on the bridge; absent: nothing. */
   wiring: instanceWiringShape.optional(),
   /** TCP port of the instance that tells whether it is reachable; null: nothing is probed. */
@@ -133,8 +123,24 @@ const observed = z.object({
   address: ipv6.nullable(),
   detail: z.string().max(2000).optional(),
   marks: marks.optional(),
+  /** Text of the outputs file when it has changed since it was last told. */
+  outputs: z.string().max(MAX_OUTPUTS_BYTES).optional(),
 })
 export type WireObserved = z.infer<typeof observed>
+
+/** An image that the host is to have beforehand, and whence. `archive`: `GET` of {@link archivePath}, the engine's own save format. */
+const wantedImage = z.object({
+  image: z.string().min(1).max(512),
+  from: z.discriminatedUnion('kind', [
+    z.object({ kind: z.literal('registry') }),
+    z.object({
+      kind: z.literal('archive'),
+      sha256: z.string().regex(/^[0-9a-f]{64}$/),
+      bytes: z.number().int().nonnegative(),
+    }),
+  ]),
+})
+export type WireWantedImage = z.infer<typeof wantedImage>
 
 const failure = z.object({
   code: z.string().max(64),
@@ -221,6 +227,23 @@ export const toHost = z.discriminatedUnion('type', [
     generation: z.number().int().positive(),
   }),
   z.object({ type: z.literal('list'), id }),
+  /** All images that this host is to have; what we fetched or built there and is not named here may go. Answered when all are there. */
+  z.object({ type: z.literal('images'), id, wanted: z.array(wantedImage).max(10_000) }),
+  /**
+   * Build an image: the context is fetched from {@link contextPath} (tar), the log comes as `output` messages, and `result` is
+   * sent when it is built and pushed (`push`), or its archive was put to {@link archivePath}.
+   */
+  z.object({
+    type: z.literal('build'),
+    id,
+    build: z.string().regex(/^b-[0-9a-z]{10}$/),
+    image: z.string().min(1).max(512),
+    arguments: z.record(z.string().max(128), z.string().max(4096)),
+    push: z.boolean(),
+    /** Milliseconds and bytes of log after which it is given up. */
+    mostMs: z.number().int().positive(),
+    mostLogBytes: z.number().int().positive(),
+  }),
   /** Answered by `output` messages and a `result`. */
   z.object({
     type: z.literal('logs'),
@@ -235,6 +258,11 @@ export const toHost = z.discriminatedUnion('type', [
 ])
 export type ToHost = z.infer<typeof toHost>
 
+/** Where a host gets the context of a build (GET, application/x-tar), with its certificate. */
+export const contextPath = (build: string) => `/v1/hosts/builds/${build}/context`
+/** Where a host puts the archive of what it built (PUT, with `?build=ID`) and others get it (GET), by the SHA-256 of its bytes, with their certificates. */
+export const archivePath = (sha256: string) => `/v1/hosts/archives/${sha256}`
+
 /** Container labels by which everything of ours is found again. */
 export const LABEL = {
   role: 'org.orchestrator.role',
@@ -244,7 +272,7 @@ export const LABEL = {
   /** Of a hub of private networks: its client, as `DUID/IAID`. */
   owner: 'org.orchestrator.owner',
   generation: 'org.orchestrator.generation',
-  /** The order as JSON, without environment values, kept so that a restart can compare and rewire. */
+  /** The order as JSON, without environment values and files, kept so that a restart can compare and rewire. */
   order: 'org.orchestrator.order',
 } as const
 

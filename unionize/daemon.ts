@@ -7,7 +7,10 @@ import type { Log } from '../common/log.ts'
 import { createAssembly } from './assembly.ts'
 import { dockerEngine } from './containers.ts'
 import type { WireObserved } from './contract.ts'
+import { createFiles } from './files.ts'
 import { loadIdentity } from './identity.ts'
+import { createImages } from './images/images.ts'
+import { startImages } from './images/start.ts'
 import { createInstances } from './instances.ts'
 import { followJournal } from './leases/journal.ts'
 import { loadOffsets } from './leases/offsets.ts'
@@ -18,13 +21,16 @@ import { hostFiles } from './networks/host-files.ts'
 import { createNetworks } from './networks/networks.ts'
 import { createOrders } from './orders.ts'
 import { createOrphanCollector } from './orphans.ts'
+import { createOutputs } from './outputs.ts'
 import { ensurePauseImage } from './pause.ts'
 import { createRequests } from './requests.ts'
+import { createRestarts } from './restarts.ts'
 import { createSandboxPool } from './sandbox.ts'
 import type { Settings } from './settings.ts'
 import { createSlots } from './slots.ts'
 import { createStanding, type Standing } from './standing.ts'
 import { backgroundOf, takeStock } from './stock.ts'
+import { createVolumes } from './volumes.ts'
 import { watchEngine } from './watch.ts'
 import { connectWiring } from './wiring/service/remote.ts'
 
@@ -57,7 +63,7 @@ export async function startDaemon(
   const state = settings['state.directory']
   const now = Date.now
   await loadIdentity(state)
-  const engine = dockerEngine(settings['docker.socket'])
+  const engine = dockerEngine(settings['docker.socket'], (remark) => log.warn('engine.remark', remark))
   let standing: Standing | null = null
   const { wiring, interfaces } = connectWiring({
     socket: settings['wiring.socket'],
@@ -78,8 +84,14 @@ export async function startDaemon(
       myAddress: parseIpv6(settings['network.my-address']),
     },
   })
+  const files = createFiles({ directory: settings['files.directory'] })
+  const volumes = createVolumes({ engine })
+  const { stock, builder } = await startImages({ settings, log, notice: (...news) => notice(...news), now })
+  const images = createImages({ engine: stock, log, now })
+  const restarts = createRestarts(now)
   const assembly = createAssembly({
-    ...{ engine, wiring, interfaces, networks, pool, slots, names, orders, host, log, now },
+    ...{ engine, wiring, interfaces, networks, files, volumes, images, pool, slots, names, orders, restarts },
+    ...{ host, log, now },
   })
   const background = backgroundOf(log)
   const stopping = new AbortController()
@@ -112,7 +124,7 @@ export async function startDaemon(
   const { signal } = stopping
   standing = createStanding({ takeStock: takeStockNow, notice, host, changed: tellStatus, signal })
   const { beside, engineReturned, engineAway } = standing
-  const request = createRequests({ instances, standing, log })
+  const request = createRequests({ instances, standing, stock, builder, log })
   const hello = async () => ({ version, facts: await factsOf(engine, orders.count()) })
   link = createLink({
     url: settings['server.url'],
@@ -124,6 +136,8 @@ export async function startDaemon(
     },
   })
 
+  const filesFault = await files.fault()
+  if (filesFault !== null) notice('warning', filesFault.code, `host ${host}: ${wording(filesFault)}`)
   await orders.load()
   const { offsets, unreadable } = await loadOffsets(join(state, 'journal.json'))
   if (unreadable)
@@ -138,7 +152,7 @@ export async function startDaemon(
     firstOutcome.resolve()
   }
   const watching = watchEngine({
-    ...{ engine, pool, instances, host, log, now, notice, returned, away, background, signal },
+    ...{ engine, pool, instances, restarts, host, log, now, notice, returned, away, background, signal },
   })
   const compareMs = settings['leases.compare-seconds'] * 1000
   const configPath = settings['leases.dnsmasq-config']
@@ -147,12 +161,14 @@ export async function startDaemon(
   const linked = firstOutcome.promise.then(() => link.run(hanging.signal))
   const graceMs = settings['orphans.grace-seconds'] * 1000
   const collector = createOrphanCollector({
-    ...{ engine, wiring, interfaces, pool, orders, instances, host, graceMs, log, now, holds: assembly.holds },
+    ...{ engine, wiring, interfaces, pool, orders, files, instances, host, graceMs, log, now, holds: assembly.holds },
   })
   // Several times within their grace period, at least every minute and at most every two seconds.
   const collectMs = Math.min(60_000, Math.max(2_000, graceMs / 4))
   const collecting = regularly('look for leftovers', collectMs, () => beside(collector.collect), log, signal)
   const guarding = regularly('look at the firewall', GUARD_MS, () => beside(wiring.guard), log, signal)
+  const outputs = createOutputs({ engine, orders, notice, now })
+  const reading = outputs.watch(signal, instances.tellOutputs)
   const count = async () => link.dropped(await wiring.counters())
   const counting = regularly('count what the firewall dropped', COUNT_MS, () => beside(count), log, signal)
 
@@ -163,7 +179,7 @@ export async function startDaemon(
       await Promise.race([instances.settled(), wait(FINISH_MS)])
       stopping.abort(new Error('unionize is stopping'))
       await pool.stop()
-      await Promise.all([following, watching, collecting, guarding, counting])
+      await Promise.all([following, watching, collecting, guarding, counting, reading])
       hanging.abort(new Error('unionize is stopping'))
       await linked
       await journal.close()

@@ -3,11 +3,24 @@ import { OrchestratorError } from '../common/errors.ts'
 /** What the Docker engine refused or failed to do. */
 export class ContainerFailure extends OrchestratorError {}
 
+/** Whether the engine failed in this way. */
+export function hasCode(error: unknown, code: string): boolean {
+  return error instanceof ContainerFailure && error.code === code
+}
+
+/** Whether the engine itself said no: after a lost connection, a cancel or a deadline it may have done it all the same. */
+export function isRefusal(error: unknown): boolean {
+  return error instanceof OrchestratorError && error.code !== 'engine-unreachable' && error.code !== 'engine-failed'
+}
+
 /**
  * What a start says of a container whose task, shim or runc state outlived a killed engine that no longer knows of it:
  * containerd's "task ID: already exists", its shim's "mkdir …: file exists", runc's "container with given ID already exists".
  */
 const KILLED_TRACES = /\b(already|file) exists\b/i
+
+/** What a creation says when the image of that name is there, but for another platform (moby, daemon/images). */
+const OTHER_PLATFORM = /does not match the specified platform|does not provide the specified platform/i
 
 /** What dockerode throws: an HTTP status, or a system error without one. */
 interface EngineAnswer {
@@ -35,6 +48,7 @@ export function engineError(what: string, socketPath: string, cause: unknown): C
     const remedy = `load it with "docker pull ${image}" or "docker load", or correct the template`
     return failure('image-missing', `image ${image} is not on this host: ${remedy}`)
   }
+  if (status === 404 && OTHER_PLATFORM.test(said)) return failure('image-missing', `${what}: ${said}`)
   if (status === 404) return failure('not-found', `${what}: ${said}`)
   if (status === 409 && /already in use/i.test(said)) return failure('name-conflict', `${what}: ${said}`)
   if (status === 409 && /removal of container .* is already in progress/i.test(said)) {

@@ -1,40 +1,45 @@
-import { OrchestratorError, wording } from '../common/errors.ts'
+import { errorCode, OrchestratorError, wording } from '../common/errors.ts'
 import type { Log } from '../common/log.ts'
 import type { Assembled, Assembly } from './assembly.ts'
-import type { Engine, ListedContainer } from './containers.ts'
-import { LABEL, type WireMarks, type WireObserved, type WireOrder } from './contract.ts'
-import { ContainerFailure } from './engine-error.ts'
+import type { Engine } from './containers.ts'
+import { LABEL, type WireObserved, type WireOrder } from './contract.ts'
+import { hasCode } from './engine-error.ts'
+import { createHealthBook } from './health.ts'
+import { createKnown, type Known } from './known.ts'
 import { hasNetworks, ownerKey } from './networks/plan.ts'
+import { describe, summarize } from './observing.ts'
 import type { Orders } from './orders.ts'
-import { answers } from './probe.ts'
 import { createSequence } from './sequence.ts'
 import { serviceContainerName } from './service.ts'
-
-/** What we know of an instance beyond what the engine tells. */
-interface Known {
-  /** The order that was last carried out. */
-  readonly order: WireOrder
-  /** Ids of its sandboxes: the first is that of the instance, others are those of single services. */
-  readonly sandboxes: readonly string[]
-  readonly marks: WireMarks
-  /** Ends the probing of its entry port. */
-  readonly probing: AbortController
-}
+import { lastWords, staysEnded, type Waiting } from './starting.ts'
+import { createWakes } from './wakes.ts'
 
 /** The instances of this host: what `ensure`, `remove` and `list` mean here. One instance is worked on by one at a time. */
 export interface Instances {
-  /** Resolves when it runs and is wired. @throws StaleGeneration, or what wiring and engine refuse */
-  ensure(order: WireOrder, signal: AbortSignal): Promise<WireObserved>
+  /**
+   * Resolves when it runs and is wired, with all its services that are to run. Repeated, it goes on from where it was.
+   * @param aside in which it waits for one service on behalf of another
+   * @throws StaleGeneration, what wiring and engine refuse, or code dependency-failed
+   */
+  ensure(order: WireOrder, signal: AbortSignal, aside?: Aside): Promise<WireObserved>
   /** Resolves when nothing of it is left. @throws StaleGeneration */
   remove(instance: string, generation: number, signal: AbortSignal): Promise<void>
   /** Removes what is left of an instance that cannot run, without a word from the orchestrator: an order may make it anew. */
   clear(instance: string): Promise<void>
   /** All that bears our labels, in one call to the engine. */
   list(signal: AbortSignal): Promise<readonly WireObserved[]>
-  /** Starts again what died, without making anything new; tells what it looks like afterwards. */
+  /** Starts what died or has waited long enough, without making anything new; tells what it looks like afterwards. */
   repair(instance: string): Promise<void>
   /** Tells at once that a part died. */
   reportPartial(instance: string, detail: string): void
+  /** Tells, where that is no success, that a service ended and is to stay so. @returns whether it is */
+  ended(instance: string, service: string, exitCode: number): boolean
+  /** Notes what a health check says of a service, and tells the news. `container`: its id. */
+  healthChanged(instance: string, service: string, container: string): Promise<void>
+  /** Tells what an instance wrote to its outputs file. */
+  tellOutputs(instance: string, text: string): void
+  /** Lets those look again who wait for a service. @returns whether a repair has to, since nobody else does */
+  happened(instance: string): boolean
   logs(
     instance: string,
     options: { service?: string | undefined; follow: boolean; tail: number },
@@ -53,8 +58,11 @@ export interface Instances {
   stopProbing(): void
 }
 
-/** Milliseconds after which an entry port that does not answer is reported. */
-const REACHABLE_LIMIT_MS = 30_000
+/** How {@link Instances.ensure} waits: what must not come amid its work may come now. @throws why it cannot go on */
+export type Aside = <T>(wait: () => Promise<T>) => Promise<T>
+
+/** Milliseconds between two looks at what is waited for, when no event tells of it. */
+const LOOK = { first: 250, most: 5_000 }
 
 export function createInstances(options: {
   engine: Engine
@@ -67,70 +75,41 @@ export function createInstances(options: {
   tell: (observed: WireObserved) => void
 }): Instances {
   const { engine, assembly, orders, host, log, now, tell } = options
-  const known = new Map<string, Known>()
-  /** Those that were told to be partial since they were last told to run. */
-  const partial = new Set<string>()
+  const health = createHealthBook()
+  const wakes = createWakes()
   const sequence = createSequence()
+  /** What was last told of those that were told to be partial since they were last told to run. */
+  const partial = new Map<string, string>()
+  const known = createKnown({
+    log,
+    now,
+    probed: (entry, silence) => {
+      const { instance } = entry.order
+      tell(describe(entry.order, entry, 'running', [silence ?? undefined, health.detail(instance)]))
+    },
+  })
 
   const containersOf = (instance: string, signal?: AbortSignal) =>
     engine.list({ [LABEL.host]: host, [LABEL.instance]: instance }, signal)
 
-  const probe = async (order: WireOrder, entry: Known): Promise<void> => {
-    if (order.entryPort === null) return
-    const { signal } = entry.probing
-    const answered = await answers(order.address, order.entryPort, REACHABLE_LIMIT_MS, signal)
-    const latest = known.get(order.instance)
-    if (latest?.probing !== entry.probing) return
-    if (answered) {
-      const reached: Known = { ...latest, marks: { ...latest.marks, reachableAt: now() } }
-      known.set(order.instance, reached)
-      tell(describe(latest.order, reached, 'running'))
-    } else {
-      const detail = `port ${order.entryPort} has not answered within ${REACHABLE_LIMIT_MS / 1000} s`
-      tell({ ...describe(order, entry, 'running'), detail })
-    }
-  }
-
-  /** Keeps what came of an order and begins to probe what was started. */
-  const keep = (order: WireOrder, assembled: Assembled, receivedAt: number): Known => {
-    const former = known.get(order.instance)
-    const { sandboxAt, startedAt, restarted } = assembled
-    const place = { order, sandboxes: assembled.sandboxes }
-    if (former && !restarted) {
-      const same = { ...former, ...place }
-      known.set(order.instance, same)
-      return same
-    }
-    former?.probing.abort()
-    const entry: Known = {
-      ...place,
-      marks: restarted ? { receivedAt, sandboxAt, startedAt } : { receivedAt },
-      probing: new AbortController(),
-    }
-    known.set(order.instance, entry)
-    probe(order, entry).catch((error) => {
-      if (!entry.probing.signal.aborted) {
-        log.warn('instance.probe-failed', 'the entry port could not be probed', {
-          instance: order.instance,
-          error: wording(error),
-        })
-      }
-    })
-    return entry
-  }
-
-  const assemble = async (order: WireOrder, signal: AbortSignal): Promise<Assembled> => {
+  const assemble = async (order: WireOrder, eager: boolean, signal: AbortSignal): Promise<Assembled> => {
     const previous = known.get(order.instance)?.order ?? null
     if (previous === null) {
       try {
         return await assembly.build(order, signal)
       } catch (error) {
-        if (!(error instanceof ContainerFailure && error.code === 'name-conflict')) throw error
+        if (!hasCode(error, 'name-conflict')) throw error
         log.info('instance.found', 'parts of the instance exist already; finishing them', { instance: order.instance })
       }
     }
     const found = await containersOf(order.instance, signal)
-    return assembly.mend(order, found, { previous, environment: true }, signal)
+    return assembly.mend(order, found, { previous, environment: true, eager }, signal)
+  }
+
+  /** What came of an order, after one pass over its services. */
+  const keep = (order: WireOrder, assembled: Assembled, receivedAt: number): Known => {
+    health.replace(order.instance, assembled.unhealthy)
+    return known.keep(order, assembled, receivedAt)
   }
 
   const demolish = async (instance: string, accepted: WireOrder | null, signal?: AbortSignal): Promise<void> => {
@@ -140,23 +119,55 @@ export function createInstances(options: {
     entry?.probing.abort()
     const found = await containersOf(instance, signal)
     await assembly.dismantle(instance, found, signal)
-    known.delete(instance)
+    known.forget(instance)
+    health.forget(instance)
     partial.delete(instance)
   }
 
+  const tellPartial = (order: WireOrder, detail: string) => {
+    if (partial.get(order.instance) === detail) return
+    partial.set(order.instance, detail)
+    tell(describe(order, known.get(order.instance), 'partial', [detail, health.detail(order.instance)]))
+  }
+
+  /** Tells an instance as it was told last, and what is new. */
+  const tellNow = (order: WireOrder, news: readonly string[] = [], more: Pick<WireObserved, 'outputs'> = {}) => {
+    const detail = partial.get(order.instance)
+    const state = detail === undefined ? 'running' : 'partial'
+    const details = [detail, ...news, health.detail(order.instance)]
+    tell({ ...describe(order, known.get(order.instance), state, details), ...more })
+  }
+
   return {
-    async ensure(order, signal) {
+    async ensure(order, signal, aside = (wait) => wait()) {
       const receivedAt = now()
       await orders.accept(order)
-      return sequence.run(order.instance, signal, async () => {
-        orders.assertCurrent(order)
-        const entry = keep(order, await assemble(order, signal), receivedAt)
-        return describe(order, entry, 'running')
-      })
+      // Whoever waits on behalf of an older order finds out.
+      wakes.wake(order.instance)
+      let waiting: readonly Waiting[] = []
+      for (let pause = LOOK.first; ; pause = Math.min(pause * 2, LOOK.most)) {
+        const listener = wakes.listen(order.instance)
+        try {
+          const { assembled, entry } = await sequence.run(order.instance, signal, async () => {
+            orders.assertCurrent(order)
+            const done = await assemble(order, pause === LOOK.first, signal)
+            return { assembled: done, entry: keep(order, done, receivedAt) }
+          })
+          waiting = assembled.waiting
+          if (waiting.length === 0) return describe(order, entry, 'running', [health.detail(order.instance)])
+          throwFailed(order, waiting)
+          await aside(() => listener.wait(pause, signal))
+        } catch (error) {
+          throw signal.aborted && waiting.length > 0 ? interrupted(order, waiting, error) : error
+        } finally {
+          listener.leave()
+        }
+      }
     },
     async remove(instance, generation, signal) {
       const accepted = orders.current(instance)
       await orders.retire(instance, generation)
+      wakes.wake(instance)
       known.get(instance)?.probing.abort()
       await sequence.run(instance, signal, () => demolish(instance, accepted, signal))
     },
@@ -167,25 +178,52 @@ export function createInstances(options: {
       }),
     async list(signal) {
       const all = await engine.list({ [LABEL.host]: host }, signal)
-      return summarize(all, orders, known)
+      return summarize(all, orders, (instance) => ({
+        marks: known.get(instance)?.marks ?? {},
+        unhealthy: health.detail(instance),
+      }))
     },
     repair: (instance) =>
       sequence.run(instance, undefined, async () => {
         const order = orders.current(instance)
         if (!order) return
         const found = await containersOf(instance)
-        const assembled = await assembly.mend(order, found, { previous: null, environment: false })
-        if (assembled.restarted || partial.delete(instance)) {
-          partial.delete(instance)
-          tell(describe(order, keep(order, assembled, now()), 'running'))
+        const assembled = await assembly.mend(order, found, { previous: null, environment: false, eager: false })
+        const entry = keep(order, assembled, now())
+        if (assembled.waiting.length > 0) {
+          tellPartial(order, assembled.waiting.map(({ why }) => why).join('; '))
+        } else if (partial.delete(instance) || assembled.restarted) {
+          tell(describe(order, entry, 'running', [health.detail(instance)]))
         }
       }),
     reportPartial(instance, detail) {
       const order = orders.current(instance)
       if (!order) return
-      partial.add(instance)
-      tell({ ...describe(order, known.get(instance), 'partial'), detail })
+      partial.delete(instance)
+      tellPartial(order, detail)
     },
+    ended(instance, service, exitCode) {
+      health.note(instance, service, null)
+      const order = orders.current(instance)
+      const spec = order?.services.find(({ name }) => name === service)
+      if (!order || !spec || !staysEnded(spec, exitCode)) return false
+      if (exitCode !== 0) {
+        const detail = `service ${service} ended with exit code ${exitCode} and is not started again (restart: ${spec.restart})`
+        tellNow(order, [detail])
+      }
+      return true
+    },
+    async healthChanged(instance, service, container) {
+      const { health: state, healthOutput } = await engine.inspect(container)
+      const order = orders.current(instance)
+      const news = health.note(instance, service, state === 'unhealthy' ? lastWords(healthOutput) : null)
+      if (order && news) tellNow(order)
+    },
+    tellOutputs(instance, outputs) {
+      const order = orders.current(instance)
+      if (order) tellNow(order, [], { outputs })
+    },
+    happened: (instance) => !wakes.wake(instance) && known.get(instance)?.unfinished === true,
     async *logs(instance, { service, follow, tail }, signal) {
       const found = await containersOf(instance, signal)
       const order = orders.current(instance)
@@ -197,58 +235,33 @@ export function createInstances(options: {
       }
       yield* engine.logs(container.id, { follow, tail }, signal)
     },
-    instanceIn: (sandbox) => [...known].find(([, entry]) => entry.sandboxes.includes(sandbox))?.[0],
+    instanceIn: known.instanceIn,
     isWanted: (instance) => orders.current(instance) !== null,
     onNetworksOf: (owner) =>
       orders
         .wanted()
         .filter((order) => ownerKey(order) === owner && hasNetworks(order))
         .map((order) => order.instance),
-    remember(order, sandboxes) {
-      if (known.has(order.instance)) return
-      known.set(order.instance, { order, sandboxes, marks: {}, probing: new AbortController() })
-    },
+    remember: known.remember,
     settled: () => sequence.settled(),
-    stopProbing() {
-      for (const entry of known.values()) entry.probing.abort()
-    },
+    stopProbing: known.stopProbing,
   }
 }
 
-function describe(order: WireOrder, entry: Known | undefined, state: WireObserved['state']): WireObserved {
-  return {
-    instance: order.instance,
-    generation: entry?.order.generation ?? 0,
-    state,
-    address: order.address,
-    marks: entry?.marks ?? {},
-  }
+/** @throws code dependency-failed when waiting on is of no use */
+function throwFailed(order: WireOrder, waiting: readonly Waiting[]): void {
+  const failed = waiting.filter(({ state }) => state !== 'patience')
+  if (failed.length === 0) return
+  const retryable = failed.every(({ state }) => state === 'failed')
+  throw new OrchestratorError('dependency-failed', `instance ${order.instance}: ${sentences(failed)}`, { retryable })
 }
 
-/** The engine's containers as instances. */
-function summarize(
-  all: readonly ListedContainer[],
-  orders: Orders,
-  known: ReadonlyMap<string, Known>,
-): readonly WireObserved[] {
-  const running = new Set(all.filter((c) => c.running).map((c) => c.id))
-  const byInstance = Map.groupBy(
-    all.filter((c) => c.labels[LABEL.role] === 'service'),
-    (c) => c.labels[LABEL.instance] ?? '',
-  )
-  return [...byInstance].map(([instance, services]) => {
-    const order = orders.current(instance)
-    const alive = services.filter((c) => c.running && c.namespaceOf !== null && running.has(c.namespaceOf))
-    const complete = order !== null && alive.length === order.services.length && alive.length === services.length
-    const dead = services.filter((c) => !alive.includes(c)).map((c) => c.labels[LABEL.service])
-    return {
-      instance,
-      // The highest ever seen, so that whoever wants it removed knows which generation is high enough.
-      generation: orders.generation(instance),
-      state: complete ? 'running' : alive.length > 0 ? 'partial' : 'stopped',
-      address: order?.address ?? null,
-      ...(dead.length > 0 ? { detail: `not running: ${dead.join(', ')}` } : {}),
-      marks: known.get(instance)?.marks ?? {},
-    }
-  })
+/** The end of a wait by its signal. */
+function interrupted(order: WireOrder, waiting: readonly Waiting[], reason: unknown): OrchestratorError {
+  const message = `${wording(reason)}; instance ${order.instance}: ${sentences(waiting)}`
+  return new OrchestratorError(errorCode(reason), message, { retryable: true, cause: reason })
+}
+
+function sentences(waiting: readonly Waiting[]): string {
+  return waiting.map(({ why }) => why).join('; ')
 }

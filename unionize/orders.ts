@@ -12,10 +12,14 @@ export class StaleGeneration extends OrchestratorError {
   }
 }
 
+/** An order that was kept, maybe before there were outputs. */
+const keptShape = z.preprocess((kept) => {
+  return typeof kept === 'object' && kept !== null ? { outputs: false, ...kept } : kept
+}, orderShape)
 const recordShape = z.object({
   generation: z.number().int().nonnegative(),
   /** The order of that generation; null: the instance is to be gone. */
-  order: orderShape.nullable(),
+  order: keptShape.nullable(),
   /** Epoch ms. */
   at: z.number(),
 })
@@ -96,7 +100,7 @@ export function createOrders(options: { directory: string; now: () => number }):
         if (seen.order === null) throw new StaleGeneration(order.instance, order.generation, seen.generation)
         return
       }
-      await note(order.instance, { generation: order.generation, order: withoutEnvironment(order), at: now() })
+      await note(order.instance, { generation: order.generation, order: withoutSecrets(order), at: now() })
     },
     async retire(instance, generation) {
       refuseOlder(instance, generation)
@@ -125,14 +129,17 @@ export function createOrders(options: { directory: string; now: () => number }):
   }
 }
 
-/** The order as it may be kept: environment values can hold secrets. */
-export function withoutEnvironment(order: WireOrder): WireOrder {
-  return { ...order, services: order.services.map((service) => ({ ...service, environment: {} })) }
+/** The order as it may be kept and shown: environment values and what is in files can be secret. */
+export function withoutSecrets(order: WireOrder): WireOrder {
+  const services = order.services.map((service) => {
+    return { ...service, environment: {}, files: service.files.map((file) => ({ ...file, content: '' })) }
+  })
+  return { ...order, services }
 }
 
 /** The order that a label or a file holds; null: it cannot be read. */
 export function readOrder(text: string | undefined): WireOrder | null {
-  return parse(orderShape, text)
+  return parse(keptShape, text)
 }
 
 function readRecord(text: string): Record | null {

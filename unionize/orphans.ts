@@ -3,6 +3,7 @@ import type { Log } from '../common/log.ts'
 import type { Engine, ListedContainer } from './containers.ts'
 import { LABEL } from './contract.ts'
 import { keyOf } from './extras.ts'
+import type { Files } from './files.ts'
 import type { Instances } from './instances.ts'
 import { hasNetworks, ownerKey } from './networks/plan.ts'
 import type { Orders } from './orders.ts'
@@ -12,12 +13,13 @@ import type { Wiring } from './wiring/wiring.ts'
 
 /**
  * Finds what crashes left behind: sandboxes that nothing uses, instances that can no longer run (their sandbox is gone)
- * or were told to go, hubs of clients without private networks, and links to a sandbox that the engine no longer knows (killed amid its work it can forget a
- * container whose process lives on). They are removed once they have looked so for the whole grace period. No container
- * without our host label, and no link without our name, is ever looked at.
+ * or were told to go, volumes and files of instances that are not to exist, hubs of clients without private networks, and
+ * links to a sandbox that the engine no longer knows (killed amid its work it can forget a container whose process lives
+ * on). They are removed once they have looked so for the whole grace period. No container or volume without our host
+ * label, and no link without our name, is ever looked at.
  */
 export interface OrphanCollector {
-  /** One look. @returns what was removed: container ids, names of instances and of links */
+  /** One look. @returns what was removed: container ids, names of instances, links and volumes, `files of` an instance */
   collect(): Promise<readonly string[]>
 }
 
@@ -27,6 +29,7 @@ export function createOrphanCollector(options: {
   interfaces: Pick<Interfaces, 'unwire'>
   pool: SandboxPool
   orders: Orders
+  files: Files
   instances: Instances
   host: string
   graceMs: number
@@ -35,7 +38,7 @@ export function createOrphanCollector(options: {
   log: Log
   now: () => number
 }): OrphanCollector {
-  const { engine, wiring, interfaces, pool, orders, instances, host, graceMs, holds, log, now } = options
+  const { engine, wiring, interfaces, pool, orders, files, instances, host, graceMs, holds, log, now } = options
   /** When something was first seen orphaned, by id; an instance that is asked for anew starts anew. */
   const firstSeen = new Map<string, number>()
 
@@ -60,6 +63,13 @@ export function createOrphanCollector(options: {
           })
         }
       for (const hub of unusedHubs(all, orders)) suspects.set(hub, () => pool.discard(hub))
+      const unwanted = (instance: string) => orders.current(instance) === null && !isSeen(all, instance)
+      for (const { name, labels } of await engine.volumes({ [LABEL.host]: host })) {
+        if (unwanted(labels[LABEL.instance] ?? '')) suspects.set(name, () => engine.removeVolume(name))
+      }
+      for (const instance of (await files.instances()).filter(unwanted)) {
+        suspects.set(`files of ${instance}`, () => instances.clear(instance))
+      }
       for (const instance of homeless(all, orders)) {
         suspects.set(`${instance}@${orders.generation(instance)}`, () => instances.clear(instance))
       }
@@ -89,6 +99,10 @@ function unusedHubs(all: readonly ListedContainer[], orders: Orders): string[] {
   const owners = new Set(orders.wanted().filter(hasNetworks).map(ownerKey))
   const hubs = all.filter((c) => c.labels[LABEL.role] === 'hub')
   return hubs.filter((c) => !owners.has(c.labels[LABEL.owner] ?? '')).map((c) => c.id)
+}
+
+function isSeen(all: readonly ListedContainer[], instance: string): boolean {
+  return all.some((c) => c.labels[LABEL.instance] === instance)
 }
 
 function unusedSandboxes(all: readonly ListedContainer[]): string[] {

@@ -1,6 +1,8 @@
 import { errorCode, OrchestratorError, wording } from '../common/errors.ts'
 import type { Log } from '../common/log.ts'
 import type { FromHost, WireFailure, WireObserved } from './contract.ts'
+import type { Builder } from './images/builder.ts'
+import type { ImageStock } from './images/stock.ts'
 import type { Instances } from './instances.ts'
 import type { Request } from './link.ts'
 import type { Standing } from './standing.ts'
@@ -11,10 +13,12 @@ const OUTPUT_CHARACTERS = 256 * 1024
 /** Carries out what the orchestrator asks and answers each request once, also when it was cancelled. */
 export function createRequests(options: {
   instances: Instances
-  standing: Pick<Standing, 'work' | 'fault'>
+  standing: Pick<Standing, 'work' | 'aside' | 'fault'>
+  stock: Pick<ImageStock, 'keep'>
+  builder: Builder
   log: Log
 }): (request: Request, answer: (message: FromHost) => Promise<void>, connection: AbortSignal) => void {
-  const { instances, standing, log } = options
+  const { instances, standing, stock, builder, log } = options
   const underWay = new Map<string, AbortController>()
 
   const perform = async (
@@ -22,23 +26,31 @@ export function createRequests(options: {
     answer: (message: FromHost) => Promise<void>,
     signal: AbortSignal,
   ): Promise<readonly WireObserved[] | undefined> => {
-    const fault = standing.fault()
+    // Images need the engine alone: they are fetched and built also while nothing can be wired.
+    const fault = request.type === 'images' || request.type === 'build' ? null : standing.fault()
     if (fault !== null) throw fault
+    const print = async (text: string) => {
+      for (let at = 0; at < text.length; at += OUTPUT_CHARACTERS) {
+        await answer({ type: 'output', id: request.id, text: text.slice(at, at + OUTPUT_CHARACTERS) })
+      }
+    }
     switch (request.type) {
       case 'ensure':
-        return [await standing.work(() => instances.ensure(request.order, signal))]
+        return [await standing.work(() => instances.ensure(request.order, signal, standing.aside))]
       case 'remove':
         await standing.work(() => instances.remove(request.instance, request.generation, signal))
         return undefined
       case 'list':
         return instances.list(signal)
+      case 'images':
+        await stock.keep(request.wanted, signal)
+        return undefined
+      case 'build':
+        await builder.build(request, print, signal)
+        return undefined
       case 'logs': {
         const { instance, service, follow, tail } = request
-        for await (const text of instances.logs(instance, { service, follow, tail }, signal)) {
-          for (let at = 0; at < text.length; at += OUTPUT_CHARACTERS) {
-            await answer({ type: 'output', id: request.id, text: text.slice(at, at + OUTPUT_CHARACTERS) })
-          }
-        }
+        for await (const text of instances.logs(instance, { service, follow, tail }, signal)) await print(text)
         return undefined
       }
     }
@@ -52,7 +64,9 @@ export function createRequests(options: {
     const cancelled = new AbortController()
     const lost = () => cancelled.abort(connection.reason)
     // An order is carried out to its end though the connection breaks: the next connection finds it done.
-    if (request.type === 'logs' || request.type === 'list') connection.addEventListener('abort', lost, { once: true })
+    // So are images fetched; but a build that nobody waits for any more is begun again elsewhere.
+    const ends = request.type === 'logs' || request.type === 'list' || request.type === 'build'
+    if (ends) connection.addEventListener('abort', lost, { once: true })
     underWay.set(request.id, cancelled)
     try {
       const observed = await perform(request, answer, cancelled.signal)

@@ -244,5 +244,5 @@ const IDLE = {
   memoryBytes: LEAST_MEMORY,
   pids: 2,
   stopGraceMs: 0,
-  keepOutput: false,
+  output: null,
 } as const

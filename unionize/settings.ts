@@ -75,6 +75,39 @@ export const settingsTable = {
     default: 'instance',
     summary: 'DNS domain in which instance names resolve',
   },
+  'files.directory': {
+    schema: path,
+    default: '/run/unionize/files',
+    summary: 'Folder for configs, secrets and parameters of instances; it must be in memory (tmpfs)',
+  },
+  'images.credentials-file': {
+    schema: path.nullable(),
+    default: null,
+    summary: 'config.json as docker login writes it, with the passwords of registries; null: none are shown',
+  },
+  'images.keep-seconds': {
+    schema: z.number().min(0).max(31_536_000),
+    default: 3600,
+    summary: 'Seconds that a fetched or built image stays though nothing wants or uses it',
+  },
+  'images.build-network': {
+    schema: z.enum(['none', 'bridge']),
+    default: 'none',
+    summary: "Network of what builds run: none, or bridge, the engine's own, to install packages",
+  },
+  'images.build-memory-bytes': {
+    schema: z
+      .number()
+      .int()
+      .min(16 << 20),
+    default: 1 << 30,
+    summary: 'Bytes of memory that a step of a build may use',
+  },
+  'images.build-cpus': {
+    schema: z.number().positive().max(4096),
+    default: 1,
+    summary: 'Processors that a build may use, as a fraction',
+  },
   'pool.size': { schema: z.number().int().min(0).max(256), default: 4, summary: 'Wired sandboxes kept ready' },
   'engine.parallel': { schema: z.number().int().min(1).max(64), default: 4, summary: 'Containers made at once' },
   'orphans.grace-seconds': {

@@ -9,6 +9,8 @@ import type { WiringState } from './wiring/service/remote.ts'
 export interface Standing {
   /** Begins work that changes instances when no stock is being taken. @throws why nothing can be done */
   work<T>(carryOut: () => Promise<T>): Promise<T>
+  /** Waits amid {@link work}: stock may be taken meanwhile. @throws why nothing can be done any more */
+  aside<T>(wait: () => Promise<T>): Promise<T>
   /** Why nothing can be done; null: it can. */
   fault(): unknown
   /** Takes stock because the engine is there, again or for the first time. @throws what that throws */
@@ -91,17 +93,36 @@ export function createStanding(options: {
     }
   }
 
+  const begin = async () => {
+    while (fault() === null && taking !== null) await taking
+    working++
+  }
+  const end = () => {
+    working--
+    if (working === 0) idle?.()
+  }
+  const mustStand = () => {
+    const found = fault()
+    if (found !== null) throw found
+  }
+
   return {
     async work(carryOut) {
-      while (fault() === null && taking !== null) await taking
-      const found = fault()
-      if (found !== null) throw found
-      working++
+      await begin()
       try {
+        mustStand()
         return await carryOut()
       } finally {
-        working--
-        if (working === 0) idle?.()
+        end()
+      }
+    },
+    async aside(wait) {
+      end()
+      try {
+        return await wait()
+      } finally {
+        await begin()
+        mustStand()
       }
     },
     fault,

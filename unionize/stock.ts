@@ -9,6 +9,7 @@ import type { Networks } from './networks/networks.ts'
 import { hasNetworks, ownerKey } from './networks/plan.ts'
 import { type Orders, readOrder } from './orders.ts'
 import { portOf, type SandboxPool } from './sandbox.ts'
+import { staysEnded } from './starting.ts'
 import type { Source, Wiring } from './wiring/wiring.ts'
 
 /** One instance as the engine shows it. */
@@ -63,7 +64,7 @@ export async function takeStock(parts: {
       (hasNetworks(order) && !hubs.has(ownerKey(order))) ||
       !links.has(portOf(sandbox.id).link) ||
       services.length < order.services.length ||
-      services.some((service) => !service.running),
+      services.some((service) => !isWell(service, order)),
   )
   for (const { order } of ill) background(`mend ${order.instance}`, () => instances.repair(order.instance))
   for (const instance of incomplete) {
@@ -78,6 +79,12 @@ export async function takeStock(parts: {
     incomplete: incomplete.length,
     sandboxes: pool.ready(),
   })
+}
+
+/** Whether a container runs, or ended and is to stay so. */
+function isWell(container: ListedContainer, order: WireOrder): boolean {
+  const service = order.services.find(({ name }) => name === container.labels[LABEL.service])
+  return container.running || (service !== undefined && staysEnded(service, container.exitCode))
 }
 
 /** What the port of an instance may send, and who else may reach it. */

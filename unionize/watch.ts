@@ -1,37 +1,26 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { errorCode, wording } from '../common/errors.ts'
 import type { Log } from '../common/log.ts'
-import type { ContainerEvent, Engine } from './containers.ts'
+import type { Engine } from './containers.ts'
 import { LABEL } from './contract.ts'
+import type { ContainerEvent } from './engine-answers.ts'
+import { healthIn } from './health.ts'
 import type { Instances } from './instances.ts'
+import type { Restarts } from './restarts.ts'
 import type { SandboxPool } from './sandbox.ts'
 
 /** Milliseconds between attempts to reach an engine that is away. */
 const RECONNECT = { first: 100, most: 5_000 }
-/** Milliseconds before a part that died is started again: doubled each time, forgotten after it lived `forget` long. */
-const RESTART = { first: 200, most: 60_000, forget: 120_000 }
-
-/** Milliseconds to wait before the next restart of something that dies again and again. */
-export function createRestartDelay(now: () => number): (key: string) => number {
-  const deaths = new Map<string, { at: number; delay: number }>()
-  return (key) => {
-    const last = deaths.get(key)
-    const recent = last !== undefined && now() - last.at < RESTART.forget
-    const delay = recent ? Math.min(last.delay * 2, RESTART.most) : RESTART.first
-    for (const [k, death] of deaths) if (now() - death.at >= RESTART.forget) deaths.delete(k)
-    deaths.set(key, { at: now(), delay })
-    return delay
-  }
-}
-
 /**
- * Follows the engine's events until aborted: what died is told and started again; when the engine went away that is told
+ * Follows the engine's events until aborted: what died is told and started again, unless it is to stay so; whoever waits
+ * for a service that ended or became healthy goes on; a service that became unhealthy is told; when the engine went away that is told
  * once, and `returned` is called each time it is back (also at first), before its events are followed again.
  */
 export async function watchEngine(options: {
   engine: Engine
   pool: SandboxPool
   instances: Instances
+  restarts: Restarts
   host: string
   log: Log
   now: () => number
@@ -42,13 +31,29 @@ export async function watchEngine(options: {
   background: (what: string, work: () => Promise<void>) => void
   signal: AbortSignal
 }): Promise<void> {
-  const { engine, instances, host, log, notice, background, signal } = options
-  const restartDelay = createRestartDelay(options.now)
+  const { engine, instances, restarts, host, log, notice, background, signal } = options
 
+  const happened = (event: ContainerEvent) => {
+    if (event.action === 'die') died(event)
+    else if (healthIn(event.action) !== null) healthChanged(event)
+  }
   const died = (event: ContainerEvent) => {
-    if (event.action !== 'die') return
     options.pool.died(event.id)
-    for (const instance of instancesOf(event)) if (instances.isWanted(instance)) startAgain(instance, event)
+    const service = event.labels[LABEL.service]
+    const exitCode = Number(event.labels['exitCode'] ?? Number.NaN)
+    for (const instance of instancesOf(event).filter(instances.isWanted)) {
+      if (service !== undefined && instances.ended(instance, service, exitCode)) goOn(instance)
+      else startAgain(instance, event)
+    }
+  }
+  const healthChanged = ({ id, labels }: ContainerEvent) => {
+    const { [LABEL.instance]: instance, [LABEL.service]: service } = labels
+    if (instance === undefined || service === undefined || !instances.isWanted(instance)) return
+    background(`tell the health of ${service} of ${instance}`, () => instances.healthChanged(instance, service, id))
+    goOn(instance)
+  }
+  const goOn = (instance: string) => {
+    if (instances.happened(instance)) background(`go on with ${instance}`, () => instances.repair(instance))
   }
   const instancesOf = ({ id, labels }: ContainerEvent): readonly string[] => {
     if (labels[LABEL.role] === 'hub') return instances.onNetworksOf(labels[LABEL.owner] ?? '')
@@ -58,11 +63,13 @@ export async function watchEngine(options: {
   const startAgain = (instance: string, event: ContainerEvent) => {
     const parts: Readonly<Record<string, string>> = { sandbox: 'its sandbox', hub: 'the hub of its networks' }
     const part = event.labels[LABEL.service] ?? parts[event.labels[LABEL.role] ?? ''] ?? 'a part'
-    const delay = restartDelay(instance)
-    log.info('instance.part-died', 'a part of an instance died', { instance, part, restartInMs: delay })
+    const { delayMs, release } = restarts.died(instance, part)
+    log.info('instance.part-died', 'a part of an instance died', { instance, part, restartInMs: delayMs })
     instances.reportPartial(instance, `${part} ended with exit code ${event.labels['exitCode'] ?? 'unknown'}`)
+    instances.happened(instance)
     background(`start ${part} of ${instance} again`, async () => {
-      await wait(delay, undefined, { signal })
+      await wait(delayMs, undefined, { signal })
+      release()
       await instances.repair(instance)
     })
   }
@@ -77,7 +84,7 @@ export async function watchEngine(options: {
       if (fault !== null) notice('info', 'engine-back', `host ${host} makes instances again (${version})`)
       fault = null
       backoff = RECONNECT.first
-      for await (const event of engine.events({ [LABEL.host]: host }, since, signal)) died(event)
+      for await (const event of engine.events({ [LABEL.host]: host }, since, signal)) happened(event)
     } catch (error) {
       if (signal.aborted) return
       options.away(error)

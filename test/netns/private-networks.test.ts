@@ -5,6 +5,7 @@ import { parseIpv6, parsePrefix } from '../../common/ipv6.ts'
 import type { WireOrder } from '../../unionize/contract.ts'
 import { type PlannedMember, planNetworks } from '../../unionize/networks/plan.ts'
 import type { HubShare } from '../../unionize/wiring/private/share.ts'
+import { service } from '../support/fixtures.ts'
 import { until } from '../support/until.ts'
 import {
   frame,
@@ -35,8 +36,8 @@ let bob: Client
 
 /** `front`: web and cache; `back`: web and db. The web server's sandbox is that of the instance. */
 function orderOf(number: number, prefixes: Record<string, string> = {}): WireOrder {
-  const service = (name: string, networks: readonly string[]) => ({
-    ...{ name, image: 'i', environment: {}, memoryBytes: 1, pids: 1, capabilities: [], stopGraceMs: 0 },
+  const on = (name: string, networks: readonly string[]) => ({
+    ...service({ name }),
     ...(name === 'web' ? {} : { sandbox: 'own' as const }),
     networks: Object.fromEntries(networks.map((network) => [network, { aliases: [] }])),
   })
@@ -48,8 +49,9 @@ function orderOf(number: number, prefixes: Record<string, string> = {}): WireOrd
     name: `box${number}`,
     address: `fd00:1::2${number.toString(16).padStart(2, '0')}`,
     ownerAddress: `fd00:c::10${number}`,
-    services: [service('web', ['front', 'back']), service('db', ['back']), service('cache', ['front'])],
+    services: [on('web', ['front', 'back']), on('db', ['back']), on('cache', ['front'])],
     wiring: { interfaces: [], networks: Object.fromEntries([network('front'), network('back')]) },
+    outputs: false,
     entryPort: null,
   }
 }

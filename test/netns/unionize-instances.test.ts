@@ -8,6 +8,7 @@ import { LabEngine } from '../../lab/engine.ts'
 import { rememberIfNew, removeImages } from '../../lab/images.ts'
 import { runDirectory } from '../../lab/places.ts'
 import { LABEL, type WireObserved, type WireOrder } from '../../unionize/contract.ts'
+import { service } from '../support/unionize-host.ts'
 import { until } from '../support/until.ts'
 import { type Agent, WiringLab } from '../support/wiring-lab.ts'
 import { Remote } from '../support/wiring-remote.ts'
@@ -23,6 +24,7 @@ let lab: WiringLab
 let owner: Agent
 let stranger: Agent
 let state: string
+let memory: string
 let unionize: Remote
 let lastId = 0
 
@@ -32,6 +34,7 @@ before(async () => {
   owner = await lab.client(1)
   stranger = await lab.client(2)
   state = mkdtempSync(join(tmpdir(), 'unionize-'))
+  memory = mkdtempSync('/dev/shm/unionize-')
   await rememberIfNew(engine, 'orchestrator/pause:1')
   unionize = await start()
 })
@@ -45,11 +48,12 @@ after(async () => {
   rmSync(runDirectory(PREFIX), { recursive: true })
   await lab?.[Symbol.asyncDispose]()
   if (state) rmSync(state, { recursive: true })
+  if (memory) rmSync(memory, { recursive: true })
 })
 
 /** Starts unionize's part with containers in the lab's host; resolves when it has looked around and its pool is full. */
 async function start(): Promise<Remote> {
-  const command = [process.execPath, PROCESS, engine.socket, state, HOST, String(POOL)]
+  const command = [process.execPath, PROCESS, engine.socket, state, HOST, String(POOL), memory]
   const remote = new Remote(['nsenter', `--net=/run/netns/${lab.host}`, ...command])
   await remote.ask('ready')
   await until('the engine was looked through', () => remote.ask<boolean>('isReady'), { deadlineMs: 30_000 })
@@ -62,10 +66,6 @@ async function poolFull(remote: Remote): Promise<void> {
 /** An order for the owner; every call is another instance. */
 function newOrder(change: Partial<WireOrder> = {}): WireOrder {
   const n = ++lastId
-  const service = (name: string) => ({
-    ...{ name, image: 'orchestrator/pause:1', environment: { GREETING: 'hello' }, memoryBytes: 16 << 20, pids: 8 },
-    ...{ capabilities: ['NET_BIND_SERVICE'], stopGraceMs: 0 },
-  })
   return {
     instance: `i-ut${process.pid}-${n}`,
     generation: 1,
@@ -74,6 +74,7 @@ function newOrder(change: Partial<WireOrder> = {}): WireOrder {
     address: `fd00:1::${(0x1000 + n).toString(16)}`,
     ownerAddress: owner.address,
     services: [service('web'), service('log')],
+    outputs: false,
     entryPort: null,
     ...change,
   }

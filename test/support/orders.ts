@@ -1,7 +1,7 @@
 import { parseIpv6 } from '../../common/ipv6.ts'
 import type { Host, HostName } from '../../orchestrator/domain/host.ts'
 import type { InstanceId, Order } from '../../orchestrator/domain/instance.ts'
-import { owner, template } from './fixtures.ts'
+import { owner, service } from './fixtures.ts'
 
 export function fakeHost(name: string): Host {
   return { name: name as HostName, epoch: 1, connected: true, joinedAt: 0, seenAt: null, facts: {} }
@@ -16,7 +16,8 @@ export function order(n: number, generation = 1): Order {
     name: `test${n}`,
     address: parseIpv6(`fd00:1::${(0x1000 + n).toString(16)}`),
     ownerAddress: parseIpv6(`fd00:c::${(0x1000 + n).toString(16)}`),
-    services: template.services,
+    services: [service()],
+    outputs: false,
     entryPort: null,
   }
 }

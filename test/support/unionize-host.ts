@@ -2,10 +2,11 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { serviceShape } from '../../common/service-spec.ts'
 import { LabEngine } from '../../lab/engine.ts'
 import { rememberIfNew, removeImages } from '../../lab/images.ts'
 import { runDirectory } from '../../lab/places.ts'
-import { LABEL, type WireObserved, type WireOrder } from '../../unionize/contract.ts'
+import { LABEL, type WireObserved, type WireOrder, type WireService } from '../../unionize/contract.ts'
 import { until } from './until.ts'
 import { type Agent, WiringLab } from './wiring-lab.ts'
 import { Remote } from './wiring-remote.ts'
@@ -23,16 +24,21 @@ export class UnionizeHost {
   readonly stranger: Agent
   /** Folder of its state. */
   readonly state: string
+  /** Folder of files that are kept in memory. */
+  readonly memory: string
   unionize: Remote
   #lastId = 0
 
-  private constructor(parts: Pick<UnionizeHost, 'name' | 'engine' | 'lab' | 'owner' | 'stranger' | 'state'>) {
+  private constructor(
+    parts: Pick<UnionizeHost, 'name' | 'engine' | 'lab' | 'owner' | 'stranger' | 'state' | 'memory'>,
+  ) {
     this.name = parts.name
     this.engine = parts.engine
     this.lab = parts.lab
     this.owner = parts.owner
     this.stranger = parts.stranger
     this.state = parts.state
+    this.memory = parts.memory
     this.unionize = this.#launch()
   }
 
@@ -42,8 +48,9 @@ export class UnionizeHost {
     const lab = await WiringLab.start()
     const [owner, stranger] = [await lab.client(1), await lab.client(2)]
     const state = mkdtempSync(join(tmpdir(), 'unionize-'))
+    const memory = mkdtempSync('/dev/shm/unionize-')
     await rememberIfNew(engine, 'orchestrator/pause:1')
-    const host = new UnionizeHost({ name: `${prefix}-${process.pid}`, engine, lab, owner, stranger, state })
+    const host = new UnionizeHost({ name: `${prefix}-${process.pid}`, engine, lab, owner, stranger, state, memory })
     await host.#ready()
     return host
   }
@@ -57,6 +64,7 @@ export class UnionizeHost {
     rmSync(runDirectory(this.engine.prefix), { recursive: true })
     await this.lab[Symbol.asyncDispose]()
     rmSync(this.state, { recursive: true })
+    rmSync(this.memory, { recursive: true })
   }
 
   /** Kills unionize; {@link start} begins anew. */
@@ -83,6 +91,7 @@ export class UnionizeHost {
       address: `fd00:1::${(0x1000 + n).toString(16)}`,
       ownerAddress: this.owner.address,
       services: [service('web'), service('log')],
+      outputs: false,
       entryPort: null,
       ...change,
     }
@@ -122,7 +131,8 @@ export class UnionizeHost {
   }
 
   #launch(): Remote {
-    const command = [process.execPath, PROCESS, this.engine.socket, this.state, this.name, String(POOL)]
+    const parts = [this.engine.socket, this.state, this.name, String(POOL), this.memory]
+    const command = [process.execPath, PROCESS, ...parts]
     return new Remote(['nsenter', `--net=/run/netns/${this.lab.host}`, ...command])
   }
 
@@ -135,9 +145,13 @@ export class UnionizeHost {
 }
 
 /** A service that does nothing. */
-export function service(name: string): WireOrder['services'][number] {
-  return {
-    ...{ name, image: 'orchestrator/pause:1', environment: { GREETING: 'hello' }, memoryBytes: 16 << 20, pids: 8 },
-    ...{ capabilities: ['NET_BIND_SERVICE'], stopGraceMs: 0 },
+export function service(name: string, change: Partial<WireService> = {}): WireService {
+  const least = {
+    name,
+    image: 'orchestrator/pause:1',
+    environment: { GREETING: 'hello' },
+    memoryBytes: 16 << 20,
+    pids: 8,
   }
+  return { ...serviceShape.parse({ ...least, capabilities: ['NET_BIND_SERVICE'], stopGraceMs: 0 }), ...change }
 }

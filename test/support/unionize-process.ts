@@ -1,20 +1,28 @@
-/** What unionize does with containers, in a process of its own. Arguments: engine socket, state folder, host name, pool size. */
+/**
+ * What unionize does with containers, in a process of its own. Arguments: engine socket, state folder, host name, pool
+ * size, folder in memory.
+ */
 import { join } from 'node:path'
 import { parseIpv6, parsePrefix } from '../../common/ipv6.ts'
 import type { WiringSpec } from '../../common/wiring-spec.ts'
 import { createAssembly } from '../../unionize/assembly.ts'
 import { dockerEngine } from '../../unionize/containers.ts'
 import type { WireObserved, WireOrder } from '../../unionize/contract.ts'
+import { createFiles } from '../../unionize/files.ts'
+import { createImages } from '../../unionize/images/images.ts'
 import { createInstances } from '../../unionize/instances.ts'
 import { hostsDirectory } from '../../unionize/names.ts'
 import { hostFiles } from '../../unionize/networks/host-files.ts'
 import { createNetworks } from '../../unionize/networks/networks.ts'
 import { createOrders } from '../../unionize/orders.ts'
 import { createOrphanCollector } from '../../unionize/orphans.ts'
+import { createOutputs } from '../../unionize/outputs.ts'
 import { ensurePauseImage } from '../../unionize/pause.ts'
+import { createRestarts } from '../../unionize/restarts.ts'
 import { createSandboxPool } from '../../unionize/sandbox.ts'
 import { createSlots } from '../../unionize/slots.ts'
 import { backgroundOf, takeStock } from '../../unionize/stock.ts'
+import { createVolumes } from '../../unionize/volumes.ts'
 import { watchEngine } from '../../unionize/watch.ts'
 import { WiringError } from '../../unionize/wiring/errors.ts'
 import type { Interfaces } from '../../unionize/wiring/interfaces/interfaces.ts'
@@ -23,7 +31,7 @@ import { silent as log } from './fixtures.ts'
 import { NETWORK } from './wiring-lab.ts'
 import { answer } from './wiring-remote.ts'
 
-const [socket = '', state = '', host = '', size = '2'] = process.argv.slice(2)
+const [socket = '', state = '', host = '', size = '2', memory = ''] = process.argv.slice(2)
 const now = Date.now
 const told: WireObserved[] = []
 const notices: string[] = []
@@ -52,14 +60,19 @@ const networks = createNetworks({
   files: hostFiles({ directory: join(state, 'hosts') }),
   around: { instances: parsePrefix('fd00:1::/64'), myAddress: parseIpv6(NETWORK.myAddress) },
 })
+const files = createFiles({ directory: memory })
+const volumes = createVolumes({ engine })
+const images = createImages({ engine, log, now })
+const restarts = createRestarts(now)
 const assembly = createAssembly({
-  ...{ engine, wiring, interfaces, networks, pool, slots, names, orders, host, log, now },
+  ...{ engine, wiring, interfaces, networks, files, volumes, images, pool, slots, names, orders, restarts },
+  ...{ host, log, now },
 })
 const instances = createInstances({ engine, assembly, orders, host, log, now, tell: (o) => told.push(o) })
 const background = backgroundOf(log)
 const { holds } = assembly
 const collector = createOrphanCollector({
-  ...{ engine, wiring, interfaces, pool, orders, instances, host, graceMs: 0, holds, log, now },
+  ...{ engine, wiring, interfaces, pool, orders, files, instances, host, graceMs: 0, holds, log, now },
 })
 const stopping = new AbortController()
 const never = new AbortController().signal
@@ -67,7 +80,7 @@ let ready = false
 
 await orders.load()
 const watching = watchEngine({
-  ...{ engine, pool, instances, host, log, now, background },
+  ...{ engine, pool, instances, restarts, host, log, now, background },
   notice: (_level, code) => notices.push(code),
   async returned() {
     await wiring.prepare(NETWORK)
@@ -80,6 +93,8 @@ const watching = watchEngine({
   },
   signal: stopping.signal,
 })
+const outputs = createOutputs({ engine, orders, notice: (_level, code) => notices.push(code), now })
+const reading = outputs.watch(stopping.signal, instances.tellOutputs)
 
 answer({
   ready: () => true,
@@ -98,7 +113,7 @@ answer({
   notices: () => notices.splice(0),
   async stop() {
     stopping.abort(new Error('the test ends'))
-    await Promise.all([pool.stop(), watching, instances.settled()])
+    await Promise.all([pool.stop(), watching, reading, instances.settled()])
     await wiring.stop()
   },
 })

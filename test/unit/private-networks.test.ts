@@ -8,6 +8,7 @@ import { orderShape, type WireOrder } from '../../unionize/contract.ts'
 import { hostsFile, type NetworkPlan, planNetworks } from '../../unionize/networks/plan.ts'
 import { guardRules } from '../../unionize/wiring/private/guard.ts'
 import { parseShare } from '../../unionize/wiring/private/share.ts'
+import { service } from '../support/fixtures.ts'
 
 const AROUND = { instances: parsePrefix('fd00:1::/64'), myAddress: parseIpv6('fd00:1:0:ffff::1') }
 const label = fc.stringMatching(/^[a-z0-9]([a-z0-9-]{0,29}[a-z0-9])?$/)
@@ -24,10 +25,11 @@ function order(n: number, services: readonly { name: string; own?: boolean; on: 
     address: 'fd00:1::99',
     ownerAddress: 'fd00:c::1',
     services: services.map(({ name, own, on }) => ({
-      ...{ name, image: 'i', environment: {}, memoryBytes: 1, pids: 1, capabilities: [], stopGraceMs: 0 },
+      ...service({ name }),
       ...(own ? { sandbox: 'own' } : {}),
       networks: on,
     })),
+    outputs: false,
     wiring: { networks },
     entryPort: null,
   })
@@ -137,6 +139,10 @@ test('a hosts file holds those that share a network with the sandbox, under all 
   assert.match(hostsFile(made, '') ?? '', / cache cache\.front\.internal\n/)
   assert.doesNotMatch(hostsFile(made, 'cache') ?? '', /\bdb\b/)
   assert.equal(hostsFile(made, 'dark'), null)
+  assert.match(
+    hostsFile(made, 'dark', [{ name: 'nas', address: '192.0.2.7' }]) ?? '',
+    / localhost .*\n192\.0\.2\.7 nas\n$/,
+  )
   assert.equal(hostsFile(plan(order(1, [{ name: 'web', on: {} }], {})), ''), null)
 })
 

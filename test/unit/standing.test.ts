@@ -129,3 +129,21 @@ test('what must not come into a stock-taking waits for it, and keeps no work wai
   await until('stock is taken', () => log.includes('end'))
   assert.deepEqual(log, ['beside', 'begin', 'end'])
 })
+
+test('stock is taken while work waits aside, which goes on afterwards, or finds out that it cannot', async (t) => {
+  const { standing, log } = scene(t)
+  await standing.engineReturned()
+  log.length = 0
+  const happened = Promise.withResolvers<void>()
+  const waiting = standing.work(() => standing.aside(() => happened.promise).then(() => log.push('went on')))
+  await turn()
+  standing.wiringChanged({ there: true, again: true })
+  await until('stock is taken', () => log.includes('end'))
+  happened.resolve()
+  await waiting
+  assert.deepEqual(log, ['begin', 'end', 'went on'])
+  const again = standing.work(() => standing.aside(() => turn()).then(() => assert.fail('it went on')))
+  await turn()
+  standing.engineAway(new OrchestratorError('engine-unreachable', 'away', { retryable: true }))
+  await assert.rejects(again, { code: 'engine-unreachable' })
+})

@@ -11,9 +11,10 @@ import { engineError } from '../../unionize/engine-error.ts'
 import { hostsDirectory } from '../../unionize/names.ts'
 import { createOrders, StaleGeneration } from '../../unionize/orders.ts'
 import { pauseProgram, tarOf } from '../../unionize/pause.ts'
+import { createRestartDelay } from '../../unionize/restarts.ts'
 import { createSequence } from '../../unionize/sequence.ts'
 import { createSlots } from '../../unionize/slots.ts'
-import { createRestartDelay } from '../../unionize/watch.ts'
+import { service } from '../support/fixtures.ts'
 
 function folder(t: { after: (end: () => void) => void }): string {
   const path = mkdtempSync(join(tmpdir(), 'unionize-parts-'))
@@ -21,15 +22,8 @@ function folder(t: { after: (end: () => void) => void }): string {
   return path
 }
 function order(generation: number): WireOrder {
-  const service = {
-    name: 'web',
-    image: 'i',
-    environment: { SECRET: 'hush' },
-    memoryBytes: 1,
-    pids: 1,
-    capabilities: [],
-    stopGraceMs: 0,
-  }
+  const secret = { target: '/run/secrets/key', content: Buffer.from('hush').toString('base64'), mode: 0o444 as const }
+  const web = service({ environment: { SECRET: 'hush' }, files: [secret] })
   const address = parseIpv6('fd00:1::1')
   const owner = { duid: '00:01', iaid: 1 }
   return {
@@ -39,7 +33,8 @@ function order(generation: number): WireOrder {
     name: 'one',
     address,
     ownerAddress: address,
-    services: [service],
+    services: [web],
+    outputs: false,
     entryPort: null,
   }
 }
@@ -76,12 +71,14 @@ test('an older generation is refused, also after a restart, and also after the i
   assert.equal(third.generation('i-one'), 5)
 })
 
-test('environment values are not kept on disk, and others may not read what is', async (t) => {
+test('neither environment values nor what is in files is kept on disk, and others may not read what is', async (t) => {
   const directory = folder(t)
   const orders = createOrders({ directory, now: () => 0 })
   await orders.load()
   await orders.accept(order(1))
-  assert.doesNotMatch(readFileSync(join(directory, 'i-one'), 'utf8'), /hush/)
+  const kept = readFileSync(join(directory, 'i-one'), 'utf8')
+  assert.doesNotMatch(kept, /hush|aHVza/)
+  assert.match(kept, /\/run\/secrets\/key/, 'but that there is a file')
   assert.equal(statSync(join(directory, 'i-one')).mode & 0o777, 0o600)
 })
 

@@ -31,8 +31,21 @@ export interface Journal {
   next(most: number, signal: AbortSignal): Promise<readonly JournalLine[]>
   /** Everything in that file up to that place is stored and need not be read again. */
   acknowledge(position: Position): Promise<void>
+  /** How far it is written now, read or not. @throws when its folder or one of its files cannot be looked at */
+  extent(): Promise<JournalExtent>
+  /** Whether every line that ends within this extent is acknowledged. */
+  hasStored(extent: JournalExtent): boolean
   close(): Promise<void>
 }
+
+/** How far each file of the journal was written at one moment. */
+export type JournalExtent = readonly {
+  /** Name of the file's contents in positions. */
+  readonly journal: string
+  readonly bytes: number
+  /** Whether it was being followed already. */
+  readonly followed: boolean
+}[]
 
 export interface JournalOptions {
   readonly path: string
@@ -133,6 +146,29 @@ class Follower implements Journal {
     const { saved, save } = this.#options.offsets
     saved.offsets[position.journal] = Math.max(saved.offsets[position.journal] ?? 0, position.offset)
     await save()
+  }
+
+  async extent(): Promise<JournalExtent> {
+    const extent = []
+    for (const { handle, identity } of [...this.#files]) {
+      extent.push({ journal: identity, bytes: (await handle.stat()).size, followed: true })
+    }
+    const current = await stat(this.#options.path, { bigint: true }).catch(unlessMissing)
+    if (current && !this.#files.some(({ birth }) => birth === birthOf(current))) {
+      extent.push({ journal: this.#identity(birthOf(current)), bytes: Number(current.size), followed: false })
+    }
+    return extent
+  }
+
+  hasStored(extent: JournalExtent): boolean {
+    return extent.every(({ journal, bytes, followed }) => {
+      const file = this.#files.find(({ identity }) => identity === journal)
+      // What was followed and is not any more was stored to its end, or its contents were thrown away.
+      if (!file) return followed || bytes === 0
+      const { offset, unfinished } = file.splitter
+      const stored = this.#options.offsets.saved.offsets[journal] ?? 0
+      return offset >= bytes && stored >= Math.min(bytes, offset - unfinished)
+    })
   }
 
   async close(): Promise<void> {

@@ -6,6 +6,7 @@ import { MAX_BATCH, type WireLease, type WireLeaseEvent, type WireRefusedLine } 
 import { type LeaseLimits, readLeaseLimits } from './dnsmasq/config.ts'
 import { parseJournalLine } from './dnsmasq/event.ts'
 import { type LeaseTable, readLeaseFile } from './dnsmasq/leasefile.ts'
+import { eventsFirst, type Patience } from './events-first.ts'
 import type { Journal, JournalLine } from './journal.ts'
 
 export type LeaseItem = WireLeaseEvent | WireRefusedLine
@@ -31,6 +32,8 @@ export interface SourceOptions {
   readonly log: Log
   readonly now: () => number
   readonly notice: Notice
+  /** How long a comparison waits for events. */
+  readonly patience?: Patience
 }
 
 /** Batches that may be under way at once; beyond that the journal itself is the queue. */
@@ -44,10 +47,16 @@ const NEARLY_FULL = 0.9
 
 /** Follows journal and lease file until aborted. Resolves when nothing is under way any more. */
 export async function followLeases(options: SourceOptions, signal: AbortSignal): Promise<void> {
-  await Promise.all([sendEvents(options, signal), compareTables(options, signal)])
+  const progress = { storedAt: 0 }
+  await Promise.all([sendEvents(options, progress, signal), compareTables(options, progress, signal)])
 }
 
-async function sendEvents(options: SourceOptions, signal: AbortSignal): Promise<void> {
+/** When events were last stored, on the clock of performance.now(). */
+interface Progress {
+  storedAt: number
+}
+
+async function sendEvents(options: SourceOptions, progress: Progress, signal: AbortSignal): Promise<void> {
   const { journal, sink, log, notice } = options
   const underWay = new Set<Promise<void>>()
   let fault = ''
@@ -58,7 +67,10 @@ async function sendEvents(options: SourceOptions, signal: AbortSignal): Promise<
       for (const batch of batches(lines.map((line) => leaseItem(line, log)))) {
         while (underWay.size >= WINDOW) await firstOf(underWay, signal)
         signal.throwIfAborted()
-        const sent = sink.deliver(randomUUID(), batch).then(() => acknowledge(journal, batch))
+        const sent = sink.deliver(randomUUID(), batch).then(() => {
+          progress.storedAt = performance.now()
+          return acknowledge(journal, batch)
+        })
         const settled = sent.catch((error) => {
           if (!signal.aborted)
             log.error('journal.not-saved', 'the journal offset was not saved', { error: wording(error) })
@@ -112,12 +124,16 @@ async function acknowledge(journal: Journal, batch: readonly LeaseItem[]): Promi
   for (const position of last.values()) await journal.acknowledge(position)
 }
 
-/** Sends the lease table at every connect and every now and then: an event is a hint, the table is the truth. */
-async function compareTables(options: SourceOptions, signal: AbortSignal): Promise<void> {
-  const { configPath, sink, compareMs, log, now, notice } = options
+/**
+ * Sends the lease table at every start and every now and then: an event is a hint, the table is the truth. But an event
+ * tells more of a lease than the table, and what a lease becomes is decided when it is first heard of: events go first.
+ */
+async function compareTables(options: SourceOptions, progress: Progress, signal: AbortSignal): Promise<void> {
+  const { configPath, journal, sink, compareMs, log, now, notice, patience } = options
   if (configPath === null) return
   const watermark = createWatermark(notice)
   let fault = ''
+  let inTime = true
   while (!signal.aborted) {
     try {
       await sink.connected(signal)
@@ -126,6 +142,11 @@ async function compareTables(options: SourceOptions, signal: AbortSignal): Promi
       for (const line of table.faults)
         log.warn('lease.table-fault', 'a line of the lease file was passed over', { line })
       watermark(table, limits)
+      const before = inTime
+      inTime = await eventsFirst(journal, () => progress.storedAt, signal, patience)
+      if (before && !inTime) {
+        log.warn('lease.compared-early', 'the lease file is compared although events of the journal are not stored')
+      }
       await sink.compare(randomUUID(), table.readAt, table.leases)
       fault = ''
     } catch (error) {

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto'
 import { OrchestratorError } from '../../common/errors.ts'
+import { sandboxOf } from '../../common/private-networks.ts'
 import type { Engine, ListedContainer } from '../containers.ts'
-import { LABEL, type WireOrder } from '../contract.ts'
+import { LABEL, type WireOrder, type WireService } from '../contract.ts'
 import { ContainerFailure } from '../engine-error.ts'
 import { hubSpec } from '../sandbox.ts'
 import { createSequence } from '../sequence.ts'
@@ -27,10 +28,10 @@ export type Processes = ReadonlyMap<string, number>
  * host. Every verb may be repeated after a crash between any two of its steps.
  */
 export interface Networks {
-  /** Writes the hosts files of an order's sandboxes. To be done before their containers are made. @throws InvalidInput */
+  /** Writes the hosts files of an order's services. To be done before their containers are made. @throws InvalidInput */
   name(order: WireOrder): Promise<void>
-  /** Where the hosts file of a sandbox is; null: it is on no private network. */
-  hostsPath(order: WireOrder, sandbox: string): string | null
+  /** Where the hosts file of a service is; null: the one that the engine makes will do. */
+  hostsPath(order: WireOrder, service: WireService): string | null
   /** Puts the sandboxes of an order on its networks, and takes them off all others. @throws WiringError, InvalidInput */
   join(order: WireOrder, processes: Processes, signal?: AbortSignal): Promise<void>
   /** Takes an instance off its networks; the hub goes with the last of its client. Gone already is success. */
@@ -81,13 +82,19 @@ export function createNetworks(options: {
 
   return {
     async name(order) {
-      if (!hasNetworks(order)) return
+      const named = order.services.filter((service) => service.hosts.length > 0)
+      if (!hasNetworks(order) && named.length === 0) return
       const plan = planNetworks(order, around)
       for (const sandbox of sandboxesOf(plan)) {
         await files.put(order.instance, sandbox, hostsFile(plan, sandbox) ?? '')
       }
+      for (const service of named) {
+        await files.put(order.instance, ownFile(service), hostsFile(plan, sandboxOf(service), service.hosts) ?? '')
+      }
     },
-    hostsPath(order, sandbox) {
+    hostsPath(order, service) {
+      if (service.hosts.length > 0) return files.path(order.instance, ownFile(service))
+      const sandbox = sandboxOf(service)
       return isMember(order, sandbox) ? files.path(order.instance, sandbox) : null
     },
     join: (order, processes, signal) =>
@@ -123,6 +130,11 @@ function networksFor(plan: NetworkPlan, processes: Processes) {
 
 function sandboxesOf(plan: NetworkPlan): Set<string> {
   return new Set(plan.networks.flatMap((network) => network.members.map((member) => member.sandbox)))
+}
+
+/** A hosts file of one service alone, beside those of sandboxes: no name of a sandbox has a dot. */
+function ownFile(service: WireService): string {
+  return `${service.name}.own`
 }
 
 /** Name of a client's hub: the engine lets it exist once, so it is the key that makes a repeated create harmless. */

@@ -94,12 +94,17 @@ export function planNetworks(order: WireOrder, around: Surroundings): NetworkPla
 }
 
 /**
- * The lines of a hosts file for one sandbox: who is on its networks, itself included. Null: it is on none, and the file
- * that the engine makes will do.
+ * A hosts file for one sandbox: who is on its networks, itself included. Null: it is on none, and the file that the
+ * engine makes will do.
+ * @param further names and addresses beside those
  */
-export function hostsFile(plan: NetworkPlan, sandbox: string): string | null {
+export function hostsFile(
+  plan: NetworkPlan,
+  sandbox: string,
+  further: readonly { readonly name: string; readonly address: string }[] = [],
+): string | null {
   const mine = plan.networks.filter((network) => network.members.some((member) => member.sandbox === sandbox))
-  if (mine.length === 0) return null
+  if (mine.length + further.length === 0) return null
   const lines = mine.flatMap(({ name, members }) =>
     members.map((member) => {
       const full = member.names.filter((n) => !n.includes('.')).map((n) => `${n}.${name}.${DOMAIN}`)
@@ -107,7 +112,7 @@ export function hostsFile(plan: NetworkPlan, sandbox: string): string | null {
     }),
   )
   const loopback = ['127.0.0.1 localhost', '::1 localhost ip6-localhost ip6-loopback']
-  return `${[...loopback, ...lines].join('\n')}\n`
+  return `${[...loopback, ...lines, ...further.map(({ name, address }) => `${address} ${name}`)].join('\n')}\n`
 }
 
 function membersOf(order: WireOrder, network: string, prefix: Prefix, scope: string): PlannedMember[] {
