@@ -1,12 +1,7 @@
-import { randomBytes } from 'node:crypto'
 import type { Clock } from '../common/clock.ts'
-import { OrchestratorError } from '../common/errors.ts'
-import type { Ipv6 } from '../common/ipv6.ts'
-import { type AddressPool, allows, candidates } from './domain/addressing.ts'
 import type { Instance, InstanceId } from './domain/instance.ts'
 import { type Lease, type LeaseChange, type LeaseEvent, mergeLease, type Owner, ownerKey } from './domain/lease.ts'
-import { nameCandidates } from './domain/naming.ts'
-import type { Template } from './domain/template.ts'
+import { type Instantiation, instantiate } from './instantiation.ts'
 import type { Store, Transaction } from './store/store.ts'
 
 /** Where an item stood in its source's journal. */
@@ -32,14 +27,18 @@ export interface Intake {
   applySnapshot(source: string, table: readonly TableLease[], readAt: number): Promise<void>
   /** An operator wants the instance gone. A new grant to its owner makes a new one. @returns null: no such instance */
   dismiss(id: InstanceId): Promise<Instance | null>
+  /** The instance's own time is over, although its lease may go on: it is wanted gone. Before that time nothing happens. */
+  expire(id: InstanceId): Promise<void>
+  /**
+   * Looks again at every lease that was refused an instance, longest waiting first: an instance is gone, or rules,
+   * templates or quotas have changed. Any number of calls while it looks are one more look.
+   */
+  retryRefused(): Promise<void>
 }
 
-/** What a lease becomes; looked up anew for each lease, so a changed template is used at once. */
-export interface IntakeOptions {
+export interface IntakeOptions extends Instantiation {
   readonly store: Store
   readonly clock: Clock
-  readonly pool: AddressPool
-  readonly template: () => Template
   /** Called after each commit that may have made work. A wake carries no news; the store does. */
   readonly wake: () => void
 }
@@ -47,23 +46,15 @@ export interface IntakeOptions {
 /** Milliseconds around a snapshot's reading within which a lease's own events are trusted more. */
 const SNAPSHOT_MARGIN_MS = 5_000
 
-/** Idle addresses looked at for one that may be taken over: those of a former prefix are among them. */
-const IDLE_LOOK = 1000
-
-/** No address of the instances prefix is free. */
-class AddressPoolExhausted extends OrchestratorError {
-  constructor(pool: AddressPool) {
-    super(
-      'address-pool-exhausted',
-      `no address is free in the instances prefix ${pool.prefix.base}/${pool.prefix.length}; set instances.prefix to a larger one`,
-      { retryable: true },
-    )
-  }
-}
+/** Refused leases looked at in one transaction at most: during each an orchestrator on SQLite does nothing else. */
+const RETRY_BATCH = 32
 
 export function createIntake(options: IntakeOptions): Intake {
   const { store, clock, wake } = options
+  const retryRefused = oneAtATime(() => retryAll(options))
   return {
+    retryRefused,
+
     async applyLeases(source, items) {
       await store.transaction(async (tx) => {
         const now = clock.now()
@@ -82,14 +73,30 @@ export function createIntake(options: IntakeOptions): Intake {
       const now = clock.now()
       const changed = await store.transaction((tx) => compareTable(tx, options, source, table, readAt, now))
       if (changed) wake()
+      // What a crash kept from being tried again is tried now.
+      await retryRefused()
+    },
+
+    async expire(id) {
+      const expired = await store.transaction(async (tx) => {
+        const instance = await tx.instance(id)
+        const now = clock.now()
+        if (instance?.wanted !== 'running' || instance.endsAt === null || instance.endsAt > now) return false
+        const message = `instance ${instance.name} ended: it may live no longer, although its lease goes on`
+        await tx.appendEvent({ level: 'info', kind: 'instance.expired', message, ...about(instance) }, now)
+        await wantGone(tx, instance, now, now)
+        return true
+      })
+      if (expired) wake()
     },
 
     async dismiss(id) {
       const dismissed = await store.transaction(async (tx) => {
         const instance = await tx.instance(id)
         if (instance === null || instance.state === 'gone') return null
-        if (instance.wanted === 'gone') return instance
         const now = clock.now()
+        // It may have had some grace left after its lease: an operator does not wait for that.
+        if (instance.wanted === 'gone') return await hasten(tx, instance, now)
         const message = `instance ${instance.name} was removed by an operator`
         await tx.appendEvent({ level: 'info', kind: 'instance.dismissed', message, ...about(instance) }, now)
         return wantGone(tx, instance, now, now)
@@ -119,10 +126,7 @@ async function applyChange(
     await tx.putLease(lease)
     const message = `lease of ${lease.address} by ${ownerKey(lease.owner)} ended`
     await tx.appendEvent({ level: 'info', kind: 'lease.ended', message, owner: lease.owner, host: lease.source }, now)
-    if (instance !== null && instance.wanted === 'running') {
-      const template = await tx.template(instance.template)
-      await wantGone(tx, instance, now + (template?.graceMs ?? 0), now)
-    }
+    if (instance !== null && instance.wanted === 'running') await wantGone(tx, instance, now + instance.graceMs, now)
     return
   }
   if (change.kind === 'begun') {
@@ -137,49 +141,53 @@ async function applyChange(
   }
 }
 
-/** Makes the lease's instance wanted; the lease comes back with a refusal when it cannot have one. */
-async function instantiate(
-  tx: Transaction,
-  options: IntakeOptions,
-  lease: Lease,
-  hookAt: number,
-  now: number,
-): Promise<Lease> {
-  const template = options.template()
-  let address: Ipv6
-  try {
-    address = await addressFor(tx, options.pool, lease, now)
-  } catch (error) {
-    if (!(error instanceof AddressPoolExhausted)) throw error
-    if (lease.refusal !== error.message) {
-      const said = { level: 'error', kind: 'lease.refused', owner: lease.owner, host: lease.source } as const
-      await tx.appendEvent({ ...said, message: error.message }, now)
-    }
-    return { ...lease, refusal: error.message }
+/** Looks at all refused leases once, some in each transaction. */
+async function retryAll(options: IntakeOptions): Promise<void> {
+  const { store, clock, wake } = options
+  let last: Lease | undefined
+  for (;;) {
+    const some = await store.transaction((tx) => tx.refusedLeases(RETRY_BATCH, last))
+    last = some.at(-1)
+    if (last === undefined) return
+    const made = await store.transaction(async (tx) => {
+      let count = 0
+      for (const { owner } of some) if (await retry(tx, options, owner, clock.now())) count++
+      return count
+    })
+    if (made > 0) wake()
   }
-  const id = newInstanceId()
-  await tx.insertInstance({
-    id,
-    owner: lease.owner,
-    name: await nameFor(tx, lease, id),
-    template: { name: template.name, version: template.version },
-    backend: template.backend,
-    host: null,
-    wanted: 'running',
-    generation: 1,
-    state: 'pending',
-    settled: 0,
-    address,
-    ownerAddress: lease.address,
-    source: lease.source,
-    failures: 0,
-    dueAt: now,
-    lastError: null,
-    marks: { hookAt, storedAt: now },
-    createdAt: now,
-    updatedAt: now,
-  })
-  return { ...lease, refusal: null }
+}
+
+/** @returns whether the lease was refused and has an instance now */
+async function retry(tx: Transaction, options: IntakeOptions, owner: Owner, now: number): Promise<boolean> {
+  const lease = await tx.lease(owner)
+  if (lease?.state !== 'active' || lease.refusal === null) return false
+  if ((await tx.liveInstance(owner)) !== null) return false
+  const next = await instantiate(tx, options, lease, now, now)
+  if (next.refusal !== lease.refusal) await tx.putLease(next)
+  return next.refusal === null
+}
+
+/** The same work never twice at once: calls while it is under way are one more run after it. */
+function oneAtATime(work: () => Promise<void>): () => Promise<void> {
+  let running: Promise<void> | null = null
+  let next: Promise<void> | null = null
+  const begin = (): Promise<void> => {
+    running = work().finally(() => {
+      running = null
+    })
+    return running
+  }
+  return () => {
+    if (running === null && next === null) return begin()
+    next ??= (running ?? Promise.resolve())
+      .catch(() => {})
+      .then(() => {
+        next = null
+        return begin()
+      })
+    return next
+  }
 }
 
 /** Makes a living instance follow its lease: wanted again after all, or reached from another address. */
@@ -192,6 +200,10 @@ async function follow(
   now: number,
 ): Promise<void> {
   if (instance.source !== lease.source) return moveOut(tx, instance, lease, now)
+  if (begun && instance.endsAt !== null && instance.endsAt <= now) {
+    // Its time is over: the new lease is to have a new one.
+    return makeRoom(tx, instance, lease, `its former instance ${instance.name} must be gone first`, now)
+  }
   const revived = begun && instance.wanted === 'gone'
   if (!revived && (instance.wanted === 'gone' || instance.ownerAddress === lease.address)) return
   await tx.updateInstance({
@@ -209,7 +221,17 @@ async function follow(
 
 /** The device took its lease on another host's network: its instance there ends, and one here follows when it is gone. */
 async function moveOut(tx: Transaction, instance: Instance, lease: Lease, now: number): Promise<void> {
-  const refusal = `its instance ${instance.name} at ${instance.source} must be gone first`
+  await makeRoom(tx, instance, lease, `its instance ${instance.name} at ${instance.source} must be gone first`, now)
+}
+
+/** Lets the lease wait until this instance is gone. */
+async function makeRoom(
+  tx: Transaction,
+  instance: Instance,
+  lease: Lease,
+  refusal: string,
+  now: number,
+): Promise<void> {
   await tx.putLease({ ...lease, refusal })
   if (instance.wanted === 'running') await wantGone(tx, instance, now, now)
 }
@@ -224,6 +246,14 @@ async function wantGone(tx: Transaction, instance: Instance, dueAt: number, now:
     dueAt,
     updatedAt: Math.max(now, instance.updatedAt + 1),
   }
+  await tx.updateInstance(next)
+  return next
+}
+
+/** What is wanted gone later is wanted gone now. */
+async function hasten(tx: Transaction, instance: Instance, now: number): Promise<Instance> {
+  if (instance.dueAt === null || instance.dueAt <= now) return instance
+  const next: Instance = { ...instance, dueAt: now, updatedAt: Math.max(now, instance.updatedAt + 1) }
   await tx.updateInstance(next)
   return next
 }
@@ -245,7 +275,7 @@ async function compareTable(
     present.add(key)
     const stored = unchanged.get(key) ?? (await tx.lease(entry.owner))
     const known = stored?.state === 'active' && stored.address === entry.address && stored.expiresAt === entry.expiresAt
-    if (known && stored.refusal === null) continue
+    if (known) continue
     // An end that was stored after the table was read is newer than the table.
     if (stored !== null && stored.updatedAt > readAt - SNAPSHOT_MARGIN_MS) continue
     unchanged.delete(key)
@@ -260,35 +290,6 @@ async function compareTable(
     changed = true
   }
   return changed
-}
-
-/** The address that the owner had before, else the first free candidate, else the idle one that was assigned longest ago. */
-async function addressFor(tx: Transaction, pool: AddressPool, lease: Lease, now: number): Promise<Ipv6> {
-  const { owner } = lease
-  const former = await tx.addressOf(owner)
-  if (former !== null && allows(pool, former)) return former
-  for (const address of candidates(pool, owner, lease.address)) {
-    if ((await tx.holderOf(address)) !== null) continue
-    await tx.assignAddress(address, owner, now)
-    return address
-  }
-  const idle = (await tx.idleAddresses(IDLE_LOOK)).find((address) => allows(pool, address))
-  if (idle === undefined) throw new AddressPoolExhausted(pool)
-  await tx.assignAddress(idle, owner, now)
-  return idle
-}
-
-async function nameFor(tx: Transaction, lease: Lease, id: InstanceId): Promise<string> {
-  for (const name of nameCandidates(lease.facts.hostname, id)) {
-    if (!(await tx.nameTaken(name))) return name
-  }
-  return id
-}
-
-/** 50 random bits in Crockford's base 32, lower case. */
-function newInstanceId(): InstanceId {
-  const digits = '0123456789abcdefghjkmnpqrstvwxyz'
-  return `i-${Array.from(randomBytes(10), (byte) => digits[byte & 31]).join('')}` as InstanceId
 }
 
 function refusedEvent(source: string, refused: { reason: string; original: string }) {

@@ -1,3 +1,4 @@
+import type { WantedImage } from '../domain/build.ts'
 import type { Host } from '../domain/host.ts'
 import type { InstanceId, Observed, Order } from '../domain/instance.ts'
 import type { Template } from '../domain/template.ts'
@@ -19,6 +20,8 @@ export interface Backend {
   ensure(order: Order, host: Host, signal: AbortSignal): Promise<Observed>
   /** Resolves when it is gone. Already gone is success. @throws OrchestratorError `stale-generation` */
   remove(instance: { id: InstanceId; generation: number }, host: Host, signal: AbortSignal): Promise<void>
+  /** Makes hosts have these images before a lease asks for them. Optional: present means supported. */
+  prepare?(host: Host, images: readonly WantedImage[], signal: AbortSignal): Promise<void>
   /** What its services print. Optional: present means supported. */
   logs?(id: InstanceId, host: Host, options: LogOptions, signal: AbortSignal): AsyncIterable<string>
   close(): Promise<void>

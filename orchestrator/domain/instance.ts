@@ -1,8 +1,10 @@
 import type { InstanceWiring } from '../../common/instance-wiring.ts'
 import type { Ipv6 } from '../../common/ipv6.ts'
+import type { ServiceSpec } from '../../common/service-spec.ts'
 import type { HostName } from './host.ts'
-import type { Lease, Owner } from './lease.ts'
-import type { Service, Template, TemplateRef } from './template.ts'
+import type { Owner } from './lease.ts'
+import type { Parameters, StoredParameters } from './parameter.ts'
+import type { TemplateRef } from './template.ts'
 
 export type InstanceId = string & { readonly __instance: true }
 
@@ -26,6 +28,10 @@ export interface Instance {
   /** DNS label, unique among the living. */
   readonly name: string
   readonly template: TemplateRef
+  /** What the template was given; secrets are sealed. */
+  readonly parameters: StoredParameters
+  /** The rule that gave it; null: the default, without rules. */
+  readonly rule: string | null
   readonly backend: string
   /** Chosen once, by plan(). */
   readonly host: HostName | null
@@ -44,6 +50,12 @@ export interface Instance {
   /** When the reconciler looks at it next, epoch ms; null: only when something changes. */
   readonly dueAt: number | null
   readonly lastError: string | null
+  /** Milliseconds that it outlives its lease: the rule's, else the template's. */
+  readonly graceMs: number
+  /** When it ends although its lease goes on, epoch ms; null: never. */
+  readonly endsAt: number | null
+  /** What it wrote to its outputs file, as far as its template declares it; null: nothing yet. */
+  readonly outputs: Parameters | null
   readonly marks: Marks
   readonly createdAt: number
   readonly updatedAt: number
@@ -57,7 +69,10 @@ export interface Order {
   readonly name: string
   readonly address: Ipv6
   readonly ownerAddress: Ipv6
-  readonly services: readonly Service[]
+  /** The first is the entry. */
+  readonly services: readonly ServiceSpec[]
+  /** Whether `/orchestrator` is a place to write to, and what is written there is told. */
+  readonly outputs: boolean
   readonly wiring?: InstanceWiring | undefined
   readonly entryPort: number | null
 }
@@ -70,34 +85,6 @@ export interface Observed {
   readonly address: Ipv6 | null
   readonly detail?: string | undefined
   readonly marks?: Marks | undefined
-}
-
-/**
- * The order for an instance: its template's services with the facts of instance and lease in their environment. The
- * wiring is the template's, word for word: nothing that a lease says can ask for a device of the host.
- */
-export function orderFor(instance: Instance, template: Template, lease: Lease): Order {
-  const facts: Record<string, string> = {
-    ORCHESTRATOR_INSTANCE: instance.id,
-    ORCHESTRATOR_NAME: instance.name,
-    ORCHESTRATOR_ADDRESS: instance.address,
-    ORCHESTRATOR_OWNER_DUID: instance.owner.duid,
-    ORCHESTRATOR_OWNER_IAID: String(instance.owner.iaid),
-    ORCHESTRATOR_OWNER_ADDRESS: instance.ownerAddress,
-    ORCHESTRATOR_HOSTNAME: lease.facts.hostname ?? '',
-  }
-  return {
-    instance: instance.id,
-    generation: instance.generation,
-    owner: instance.owner,
-    name: instance.name,
-    address: instance.address,
-    ownerAddress: instance.ownerAddress,
-    services: template.services.map((service) => ({
-      ...service,
-      environment: { ...service.environment, ...facts },
-    })),
-    ...(template.wiring ? { wiring: template.wiring } : {}),
-    entryPort: template.entryPort,
-  }
+  /** The text of its outputs file when it has changed: at most 64 KiB, not to be trusted. */
+  readonly outputs?: string | undefined
 }

@@ -12,7 +12,10 @@ export function ownerKey(owner: Owner): string {
   return `${owner.duid}/${owner.iaid}`
 }
 
-/** What the lease server said about the device; rules match on these. A later, poorer event never erases what is known. */
+/**
+ * What the lease server said about the device; rules match on these. A grant says all of it; later, poorer events never
+ * erase what is known.
+ */
 export interface LeaseFacts {
   readonly mac?: string | undefined
   readonly hostname?: string | undefined
@@ -76,7 +79,7 @@ export function mergeLease(stored: Lease | null, event: LeaseEvent, now: number)
     }
   }
   if (stored === null || stored.state === 'ended') {
-    const facts = stored === null ? event.facts : mergeFacts(stored.facts, event.facts)
+    const facts = stored === null ? event.facts : factsAfter(stored.facts, event)
     const { owner, source, address, expiresAt } = event
     const lease: Lease = {
       owner,
@@ -108,7 +111,7 @@ export function mergeLease(stored: Lease | null, event: LeaseEvent, now: number)
     source: event.source,
     address: event.address,
     expiresAt: newer ? event.expiresAt : stored.expiresAt,
-    facts: mergeFacts(stored.facts, event.facts),
+    facts: newer ? factsAfter(stored.facts, event) : mergeFacts(stored.facts, event.facts),
     updatedAt: now,
   }
   return { kind: 'kept', lease }
@@ -129,6 +132,14 @@ function mergeEnd(stored: Lease | null, event: LeaseEvent, now: number): LeaseCh
 /** Whether expiry `a` is at or after `b`; null (never) is after everything. */
 function later(a: number | null, b: number | null): boolean {
   return a === null || (b !== null && a >= b)
+}
+
+/**
+ * What is known after an event that is newer than what is stored. A grant comes with the device's own packet, so what it
+ * leaves out is so no more: a tag that was taken away, say. What is confirmed may come without a packet, or from a table.
+ */
+function factsAfter(known: LeaseFacts, event: LeaseEvent): LeaseFacts {
+  return event.kind === 'granted' ? event.facts : mergeFacts(known, event.facts)
 }
 
 function mergeFacts(known: LeaseFacts, news: LeaseFacts): LeaseFacts {

@@ -1,11 +1,15 @@
 import type { Host } from './host.ts'
 import type { Instance } from './instance.ts'
 
-/** The next thing to do for one instance. `retire`: it never got anywhere, so it is gone by writing so. */
+/**
+ * The next thing to do for one instance. `retire`: it never got anywhere, so it is gone by writing so. `expire`: its own
+ * time is over; what is wanted is not the reconciler's to change, so intake is asked to.
+ */
 export type Action =
   | { readonly kind: 'none' }
   | { readonly kind: 'wait'; readonly why: string }
   | { readonly kind: 'place'; readonly host: Host['name'] }
+  | { readonly kind: 'expire' }
   | { readonly kind: 'ensure' }
   | { readonly kind: 'remove' }
   | { readonly kind: 'retire' }
@@ -23,10 +27,22 @@ export function plan(instance: Instance, home: Host | null, now: number): Action
     if (instance.state === 'gone') return { kind: 'none' }
     return instance.host === null ? { kind: 'retire' } : { kind: 'remove' }
   }
+  if (instance.endsAt !== null && instance.endsAt <= now) return { kind: 'expire' }
   if (instance.state === 'running' && instance.settled === instance.generation) return { kind: 'none' }
   if (instance.host !== null) return { kind: 'ensure' }
   if (home === null) return { kind: 'wait', why: `host ${instance.source} has not joined` }
   return { kind: 'place', host: home.name }
+}
+
+/** When an instance for which nothing is to be done is looked at again: at its end. null: only when something changes. */
+export function nextLook(instance: Instance): number | null {
+  return instance.wanted === 'running' ? instance.endsAt : null
+}
+
+/** When an instance that is to be tried again at `at` is looked at: at its end, if that comes before. Epoch ms. */
+export function nextTry(instance: Instance, at: number, now: number): number {
+  const end = nextLook(instance)
+  return end !== null && end > now ? Math.min(at, end) : at
 }
 
 /** Milliseconds before the first retry, and at most. */

@@ -1,30 +1,21 @@
-import type { Clock } from '../../common/clock.ts'
 import { errorCode, HostUnreachable, OrchestratorError, wording } from '../../common/errors.ts'
-import type { Log } from '../../common/log.ts'
 import type { Backend } from '../backends/backend.ts'
+import { orderFor } from '../compose/order.ts'
 import type { Host } from '../domain/host.ts'
-import { type Instance, type Observed, orderFor } from '../domain/instance.ts'
-import { type Action, backoff, plan } from '../domain/plan.ts'
-import type { SettleChange, Store } from '../store/store.ts'
-
-/** What the reconciler works with. */
-export interface ReconcilerContext {
-  readonly store: Store
-  readonly clock: Clock
-  readonly log: Log
-  readonly backends: ReadonlyMap<string, Backend>
-  /** Milliseconds after which an action is given up and tried again later. */
-  readonly actionMs: number
-  /** 0 to 1; for jitter. */
-  readonly random: () => number
-  /** Told of each action's end, for metrics. */
-  readonly measured: (action: Action['kind'], outcome: 'ok' | 'failed', seconds: number) => void
-}
+import type { Instance, Observed } from '../domain/instance.ts'
+import { type Action, backoff, nextLook, nextTry, plan } from '../domain/plan.ts'
+import type { SettleChange } from '../store/store.ts'
+import { type ReconcilerContext, tell } from './context.ts'
+import { takeOutputs } from './outputs.ts'
 
 /** Actions for one instance in a row, at most: place and ensure, with room for a change in between. */
 const STEPS = 4
 /** Milliseconds after which an unreachable or unknown host is tried again although nothing woke us. */
 const UNREACHABLE_RETRY_MS = 15_000
+/** Failures that trying again does not mend: no order can be made of the template, or its secrets cannot be opened. */
+const HOPELESS = new Set(['invalid-input', 'seal-broken'])
+/** Milliseconds after which such a one is tried again: a key file may have been put back, a host brought up to date. */
+const HOPELESS_RETRY_MS = 600_000
 
 /**
  * Carries out, for one instance, what plan() decides, until it decides nothing more.
@@ -46,10 +37,10 @@ export async function reconcile(context: ReconcilerContext, id: Instance['id'], 
   }
 }
 
-/** Nothing is to be done: an instance that was due no longer is. */
+/** Nothing is to be done: an instance that was due no longer is, before its end. */
 async function park(context: ReconcilerContext, instance: Instance, now: number): Promise<void> {
   if (instance.dueAt === null || instance.dueAt > now) return
-  await context.store.settle(instance, { dueAt: null }, now)
+  await context.store.settle(instance, { dueAt: nextLook(instance) }, now)
 }
 
 async function act(
@@ -67,7 +58,8 @@ async function act(
       await settle(context, instance, { host: action.host, marks })
     } else if (action.kind === 'wait') {
       await settle(context, instance, { dueAt: clock.now() + UNREACHABLE_RETRY_MS, lastError: action.why })
-    } else if (action.kind === 'ensure') await ensure(context, instance, signal)
+    } else if (action.kind === 'expire') await context.expire(instance.id)
+    else if (action.kind === 'ensure') await ensure(context, instance, signal)
     else await remove(context, instance, signal)
     return 'ok'
   } catch (error) {
@@ -92,7 +84,8 @@ async function ensure(context: ReconcilerContext, instance: Instance, signal: Ab
   }
   const decidedAt = instance.marks.decidedAt ?? clock.now()
   const { backend, host } = await target(context, instance)
-  const observed = await backend.ensure(orderFor(instance, template, lease), host, signal)
+  const order = orderFor(instance, template, lease, context.open(instance.parameters))
+  const observed = await backend.ensure(order, host, signal)
   if (observed.state !== 'running') {
     throw new OrchestratorError('not-running', observed.detail ?? 'the backend made it, but it does not run', {
       retryable: true,
@@ -101,7 +94,7 @@ async function ensure(context: ReconcilerContext, instance: Instance, signal: Ab
   const change: SettleChange = {
     state: 'running',
     settled: instance.generation,
-    dueAt: null,
+    dueAt: nextLook(instance),
     lastError: null,
     marks: { startedAt: clock.now(), ...observed.marks, ...instance.marks, decidedAt },
   }
@@ -109,6 +102,7 @@ async function ensure(context: ReconcilerContext, instance: Instance, signal: Ab
     const message = `instance ${instance.name} runs on ${host.name} at ${instance.address} for ${instance.ownerAddress}`
     await tell(context, instance, { level: 'info', kind: 'instance.running', message })
   }
+  await takeOutputs(context, observed)
 }
 
 async function remove(context: ReconcilerContext, instance: Instance, signal: AbortSignal): Promise<void> {
@@ -120,6 +114,7 @@ async function remove(context: ReconcilerContext, instance: Instance, signal: Ab
   if (await settle(context, instance, done)) {
     const message = `instance ${instance.name} is gone`
     await tell(context, instance, { level: 'info', kind: 'instance.gone', message })
+    context.freed()
   }
 }
 
@@ -128,9 +123,12 @@ async function failed(context: ReconcilerContext, instance: Instance, error: unk
   const { clock, log } = context
   const away = error instanceof HostUnreachable
   const failures = away ? instance.failures : instance.failures + 1
-  const delay = away ? UNREACHABLE_RETRY_MS : backoff(failures, context.random())
+  const hopeless = HOPELESS.has(errorCode(error))
+  const delay = away ? UNREACHABLE_RETRY_MS : hopeless ? HOPELESS_RETRY_MS : backoff(failures, context.random())
   const lastError = wording(error)
-  const recorded = await settle(context, instance, { failures, lastError, dueAt: clock.now() + delay })
+  const now = clock.now()
+  const dueAt = nextTry(instance, now + delay, now)
+  const recorded = await settle(context, instance, { failures, lastError, dueAt })
   if (!recorded || instance.lastError === lastError) return
   log.warn('instance.failed', lastError, { instance: instance.id, code: errorCode(error), failures, retryMs: delay })
   const message = `instance ${instance.name}: ${lastError}`
@@ -147,6 +145,7 @@ export async function notice(context: ReconcilerContext, observed: Observed): Pr
     const { reachableAt } = observed.marks
     await store.addMarks(observed.instance, observed.generation, { reachableAt })
   }
+  await takeOutputs(context, observed)
   if (observed.state === 'running') {
     if (observed.detail !== undefined) await complain(context, observed, observed.detail)
     return
@@ -201,13 +200,4 @@ async function target(context: ReconcilerContext, instance: Instance): Promise<{
 
 function settle(context: ReconcilerContext, instance: Instance, change: SettleChange): Promise<boolean> {
   return context.store.settle(instance, change, context.clock.now())
-}
-
-async function tell(
-  context: ReconcilerContext,
-  instance: Instance,
-  event: { level: 'info' | 'warning' | 'error'; kind: string; message: string },
-): Promise<void> {
-  const { id, owner, host } = instance
-  await context.store.appendEvent({ ...event, instance: id, owner, host: host ?? undefined }, context.clock.now())
 }

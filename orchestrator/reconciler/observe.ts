@@ -1,7 +1,9 @@
 import { wording } from '../../common/errors.ts'
 import type { Host, HostName } from '../domain/host.ts'
 import type { Instance } from '../domain/instance.ts'
-import { lost, type ReconcilerContext } from './act.ts'
+import { lost } from './act.ts'
+import type { ReconcilerContext } from './context.ts'
+import { takeOutputs } from './outputs.ts'
 
 /**
  * Compares all that runs on a host with what is stored: what should run and does not is looked at again, what runs
@@ -24,6 +26,7 @@ export async function compareHost(
     for (const instance of stored) {
       if (instance.backend !== backend.name || busy(instance.id)) continue
       const observed = seen.get(instance.id)
+      if (observed?.outputs !== undefined) await takeOutputs(context, observed)
       if (observed?.state === 'running') continue
       await lost(context, instance, observed?.detail ?? `it was not found on ${name}`, clock.now())
     }

@@ -1,7 +1,8 @@
 import { wording } from '../../common/errors.ts'
 import type { HostName } from '../domain/host.ts'
 import type { Instance, Observed } from '../domain/instance.ts'
-import { notice, type ReconcilerContext, reconcile } from './act.ts'
+import { notice, reconcile } from './act.ts'
+import type { ReconcilerContext } from './context.ts'
 import { compareHost } from './observe.ts'
 
 export interface ReconcilerLimits {

@@ -1,15 +1,22 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import knex, { type Knex } from 'knex'
 import pg from 'pg'
 import { OrchestratorError, wording } from '../../common/errors.ts'
+import type { Build } from '../domain/build.ts'
 import type { OperatorEvent, StoredEvent } from '../domain/event.ts'
 import type { Host, HostName } from '../domain/host.ts'
 import type { Instance, InstanceId } from '../domain/instance.ts'
 import type { Lease, Owner } from '../domain/lease.ts'
-import type { Template, TemplateRef } from '../domain/template.ts'
+import type { Parameters } from '../domain/parameter.ts'
+import type { Ruleset } from '../domain/rule.ts'
+import type { Template, TemplateHead, TemplateRef } from '../domain/template.ts'
+import { pruneCatalog } from './catalog-pruning.ts'
 import { failure, StoreFailure, worded } from './failure.ts'
 import { migrate } from './migrations.ts'
 import { knexOnSqlite, quiet } from './node-sqlite.ts'
 import {
+  type BuildRow,
+  buildOf,
   type EventRow,
   eventOf,
   type HostRow,
@@ -18,6 +25,7 @@ import {
   instanceOf,
   type LeaseRow,
   leaseOf,
+  type TemplateRow,
   type TokenRow,
   tokenOf,
 } from './rows.ts'
@@ -27,6 +35,8 @@ import { KnexTransaction } from './transaction.ts'
 /** SQLSTATE of a serialization failure, a deadlock and a unique violation (PostgreSQL manual, appendix A). */
 const CONFLICTS = new Set(['40001', '40P01', '23505'])
 const CONFLICT_ATTEMPTS = 10
+/** Milliseconds that a loser waits at most before its second attempt; twice as long before each further one, up to a limit. */
+const CONFLICT_WAIT = { first: 8, most: 500 } as const
 /** Milliseconds for which what is over is remembered: journals, tokens, instances, leases. Addresses stay with their owners. */
 const MEMORY_MS = 90 * 86_400_000
 /** Whose turn an instance takes; the index instances_due has the same expression. */
@@ -76,11 +86,12 @@ class KnexStore implements Store {
   }
 
   transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
-    // On PostgreSQL concurrent orchestrators are kept apart by serializability, not by locks that someone could forget.
-    return this.#transact(
-      (trx) => work(new KnexTransaction(trx)),
-      this.#sqlite ? {} : { isolationLevel: 'serializable' },
-    )
+    return this.#transact((trx) => work(new KnexTransaction(trx)), this.#careful)
+  }
+
+  /** On PostgreSQL concurrent orchestrators are kept apart by serializability, not by locks that someone could forget. */
+  get #careful(): Knex.TransactionConfig {
+    return this.#sqlite ? {} : { isolationLevel: 'serializable' }
   }
 
   async #transact<T>(work: (trx: Knex.Transaction) => Promise<T>, config: Knex.TransactionConfig = {}): Promise<T> {
@@ -101,6 +112,8 @@ class KnexStore implements Store {
         if (error instanceof OrchestratorError) throw error
         const conflict = CONFLICTS.has((error as { code?: string }).code ?? '')
         if (!conflict || attempt >= CONFLICT_ATTEMPTS) throw failure('a transaction failed', error)
+        // Those that count the same things (quotas) would collide again and again if all of them began again at once.
+        await delay(Math.random() * Math.min(CONFLICT_WAIT.most, CONFLICT_WAIT.first * 2 ** (attempt - 1)))
       }
     }
   }
@@ -159,11 +172,15 @@ class KnexStore implements Store {
     return row?.next ?? null
   }
 
-  async counts(): Promise<{ pending: number; running: number; leases: number }> {
-    const count = async (table: string, state: string) =>
-      Number((await this.#db(table).where({ state }).count({ n: '*' }).first())?.n ?? 0)
-    const instances = { pending: await count('instances', 'pending'), running: await count('instances', 'running') }
-    return { ...instances, leases: await count('leases', 'active') }
+  async counts(): ReturnType<Store['counts']> {
+    const count = async (query: Knex.QueryBuilder) => Number((await query.count({ n: '*' }).first())?.n ?? 0)
+    const [instances, leases] = [() => this.#db('instances'), () => this.#db('leases').where({ state: 'active' })]
+    return {
+      pending: await count(instances().where({ state: 'pending' })),
+      running: await count(instances().where({ state: 'running' })),
+      leases: await count(leases()),
+      refused: await count(leases().whereNotNull('refusal')),
+    }
   }
 
   async settle(
@@ -206,8 +223,38 @@ class KnexStore implements Store {
   }
 
   async templates(): Promise<readonly Template[]> {
-    const rows = await this.#db('templates').orderBy('name').select('content')
-    return rows.map((row) => JSON.parse(row.content) as Template)
+    return new KnexTransaction(this.#db).templateVersions()
+  }
+
+  async templateNumbers(): Promise<readonly (TemplateRef & { readonly number: number })[]> {
+    return await this.#db<TemplateRow>('templates').select('name', 'version', 'number')
+  }
+
+  async heads(): Promise<readonly TemplateHead[]> {
+    return new KnexTransaction(this.#db).heads()
+  }
+
+  async ruleset(): Promise<Ruleset | null> {
+    return new KnexTransaction(this.#db).ruleset()
+  }
+
+  async setOutputs(id: InstanceId, outputs: Parameters): Promise<void> {
+    await this.#db('instances')
+      .where({ id })
+      .update({ outputs: JSON.stringify(outputs) })
+  }
+
+  async builds(page: Page): Promise<readonly Build[]> {
+    const query = this.#db<BuildRow>('builds').orderBy([
+      { column: 'created_at', order: 'desc' },
+      { column: 'id', order: 'desc' },
+    ])
+    return (await query.limit(page.limit)).map(buildOf)
+  }
+
+  async build(id: string): Promise<Build | null> {
+    const row = await this.#db<BuildRow>('builds').where({ id }).first()
+    return row ? buildOf(row) : null
   }
 
   async hosts(): Promise<readonly Host[]> {
@@ -289,6 +336,8 @@ class KnexStore implements Store {
     await this.#db('tokens').where('expires_at', '<', over).delete()
     await this.#db('instances').where({ state: 'gone' }).where('updated_at', '<', over).delete()
     await this.#db('leases').where({ state: 'ended' }).where('updated_at', '<', over).delete()
+    await this.#db('builds').whereIn('state', ['done', 'failed']).where('updated_at', '<', over).delete()
+    await this.#transact((trx) => pruneCatalog(trx, over), this.#careful)
   }
 
   async check(): Promise<void> {

@@ -1,4 +1,5 @@
 import type { Knex } from 'knex'
+import { type FormerTemplate, fromFormerTemplate } from './former-templates.ts'
 
 /** One step of the schema. Steps are never changed after a release; times are epoch ms, objects are JSON texts. */
 interface Migration {
@@ -113,7 +114,78 @@ const second: Migration = {
   },
 }
 
-const migrations: readonly Migration[] = [first, second]
+const third: Migration = {
+  name: '0003-catalog-rules-builds',
+  async up(db) {
+    await db.schema.alterTable('templates', (t) => {
+      t.integer('number').notNullable().defaultTo(0)
+      t.bigInteger('created_at').notNullable().defaultTo(0)
+    })
+    await db.schema.createTable('template_heads', (t) => {
+      t.string('name', 63).primary()
+      t.string('version', 64).notNullable()
+      t.string('previous', 64)
+      t.string('origin', 16).notNullable()
+      t.bigInteger('updated_at').notNullable()
+    })
+    await db.schema.createTable('rulesets', (t) => {
+      t.integer('revision').primary()
+      t.text('content').notNullable()
+      t.string('origin', 16).notNullable()
+      t.bigInteger('created_at').notNullable()
+    })
+    await db.schema.createTable('builds', (t) => {
+      t.string('id', 16).primary()
+      t.string('template', 63).notNullable()
+      t.text('source').notNullable()
+      t.string('state', 16).notNullable()
+      t.string('host', 63)
+      t.text('image')
+      t.text('error')
+      t.bigInteger('created_at').notNullable()
+      t.bigInteger('updated_at').notNullable()
+      t.index(['created_at'])
+    })
+    await db.schema.alterTable('instances', (t) => {
+      t.string('rule', 255)
+      t.text('parameters').notNullable().defaultTo('{}')
+      t.bigInteger('grace_ms').notNullable().defaultTo(0)
+      t.bigInteger('ends_at')
+      t.text('outputs')
+    })
+    await convertTemplates(db)
+    // The promise "a number means one version" is the database's.
+    await db.raw('create unique index templates_number on templates (name, number)')
+    await db.raw(`create index instances_live_rule on instances (rule) where state <> 'gone'`)
+    await db.raw(`create index instances_template on instances (template_name, template_version)`)
+    await db.raw('create index leases_refused on leases (granted_at) where refusal is not null')
+  },
+}
+
+/** Templates of the former format become stacks, numbered as they were first used; the one that was used last is the head. */
+async function convertTemplates(db: Knex): Promise<void> {
+  const rows: readonly { name: string; version: string; content: string }[] = await db('templates')
+    .leftJoin('instances', { template_name: 'templates.name', template_version: 'templates.version' })
+    .groupBy('templates.name', 'templates.version', 'templates.content')
+    .select(['templates.name', 'templates.version', 'templates.content'])
+    .orderByRaw('templates.name, coalesce(min(instances.created_at), 0), templates.version')
+  const numbers = new Map<string, number>()
+  for (const { name, version, content } of rows) {
+    const converted = fromFormerTemplate(JSON.parse(content) as FormerTemplate)
+    const number = (numbers.get(name) ?? 0) + 1
+    numbers.set(name, number)
+    await db('templates')
+      .where({ name, version })
+      .update({ number, content: JSON.stringify(converted) })
+    await db('instances')
+      .where({ template_name: name, template_version: version })
+      .update({ grace_ms: converted.lifetime.graceMs })
+    const head = { name, version, previous: null, origin: 'api', updated_at: 0 }
+    await db('template_heads').insert(head).onConflict('name').merge()
+  }
+}
+
+const migrations: readonly Migration[] = [first, second, third]
 
 const config: Knex.MigratorConfig = {
   migrationSource: {

@@ -1,9 +1,12 @@
 import type { Duid } from '../../common/duid.ts'
 import type { Ipv6 } from '../../common/ipv6.ts'
+import type { Build } from '../domain/build.ts'
 import type { StoredEvent } from '../domain/event.ts'
 import type { Host, HostName } from '../domain/host.ts'
 import type { Instance, InstanceId, InstanceState } from '../domain/instance.ts'
 import type { Lease, Owner } from '../domain/lease.ts'
+import type { Ruleset } from '../domain/rule.ts'
+import type { Origin, Template, TemplateContent, TemplateHead } from '../domain/template.ts'
 import type { StoredToken } from './store.ts'
 
 /** Rows as the databases hold them. What comes out of our own tables was parsed when it went in. */
@@ -41,7 +44,47 @@ export interface InstanceRow extends OwnerColumns {
   failures: number
   due_at: number | null
   last_error: string | null
+  rule: string | null
+  parameters: string
+  grace_ms: number
+  ends_at: number | null
+  outputs: string | null
   marks: string
+  created_at: number
+  updated_at: number
+}
+
+export interface TemplateRow {
+  name: string
+  version: string
+  number: number
+  content: string
+  created_at: number
+}
+
+export interface HeadRow {
+  name: string
+  version: string
+  previous: string | null
+  origin: Origin
+  updated_at: number
+}
+
+export interface RulesetRow {
+  revision: number
+  content: string
+  origin: Ruleset['origin']
+  created_at: number
+}
+
+export interface BuildRow {
+  id: string
+  template: string
+  source: string
+  state: Build['state']
+  host: string | null
+  image: string | null
+  error: string | null
   created_at: number
   updated_at: number
 }
@@ -128,6 +171,11 @@ export function instanceOf(row: InstanceRow): Instance {
     failures: row.failures,
     dueAt: row.due_at,
     lastError: row.last_error,
+    rule: row.rule,
+    parameters: JSON.parse(row.parameters) as Instance['parameters'],
+    graceMs: row.grace_ms,
+    endsAt: row.ends_at,
+    outputs: row.outputs === null ? null : (JSON.parse(row.outputs) as Instance['outputs']),
     marks: JSON.parse(row.marks) as Instance['marks'],
     createdAt: row.created_at,
     updatedAt: row.updated_at,
@@ -153,6 +201,11 @@ export function instanceRow(instance: Instance): InstanceRow {
     failures: instance.failures,
     due_at: instance.dueAt,
     last_error: instance.lastError,
+    rule: instance.rule,
+    parameters: JSON.stringify(instance.parameters),
+    grace_ms: instance.graceMs,
+    ends_at: instance.endsAt,
+    outputs: instance.outputs === null ? null : JSON.stringify(instance.outputs),
     marks: JSON.stringify(instance.marks),
     created_at: instance.createdAt,
     updated_at: instance.updatedAt,
@@ -185,4 +238,29 @@ export function eventOf(row: EventRow): StoredEvent {
 
 export function tokenOf(row: TokenRow): StoredToken {
   return { hash: row.hash, kind: row.kind, host: row.host, expiresAt: row.expires_at, usedAt: row.used_at }
+}
+
+export function templateOf(row: TemplateRow): Template {
+  const { name, version, number } = row
+  return { name, version, number, ...(JSON.parse(row.content) as TemplateContent) }
+}
+
+export function headOf({ name, version, previous, origin }: HeadRow): TemplateHead {
+  return { name, version, previous, origin }
+}
+
+export function rulesetOf(row: RulesetRow): Ruleset {
+  const { rules, quotas } = JSON.parse(row.content) as Pick<Ruleset, 'rules' | 'quotas'>
+  return { revision: row.revision, rules, quotas, origin: row.origin }
+}
+
+export function buildOf(row: BuildRow): Build {
+  const { id, template, source, state, image, error } = row
+  const host = row.host as HostName | null
+  return { id, template, source, state, host, image, error, createdAt: row.created_at, updatedAt: row.updated_at }
+}
+
+export function buildRow(build: Build): BuildRow {
+  const { createdAt, updatedAt, ...rest } = build
+  return { ...rest, created_at: createdAt, updated_at: updatedAt }
 }

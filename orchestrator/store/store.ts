@@ -1,9 +1,12 @@
 import type { Ipv6 } from '../../common/ipv6.ts'
+import type { Build } from '../domain/build.ts'
 import type { OperatorEvent, StoredEvent } from '../domain/event.ts'
 import type { Host, HostName } from '../domain/host.ts'
 import type { Instance, InstanceId } from '../domain/instance.ts'
 import type { Lease, Owner } from '../domain/lease.ts'
-import type { Template, TemplateRef } from '../domain/template.ts'
+import type { Parameters } from '../domain/parameter.ts'
+import type { Ruleset } from '../domain/rule.ts'
+import type { Template, TemplateContent, TemplateHead, TemplateRef } from '../domain/template.ts'
 
 /** A place in a source's journal that has been acted upon. */
 export interface JournalPosition {
@@ -47,8 +50,28 @@ export interface Transaction {
   journalOffset(source: string, journal: string): Promise<number>
   putJournalOffset(position: JournalPosition, at: number): Promise<void>
   appendEvent(event: OperatorEvent, at: number): Promise<void>
-  putTemplate(template: Template): Promise<void>
+  /** Keeps a version and gives it its number; the same content again is the same version with the same number. */
+  putTemplate(ref: TemplateRef, content: TemplateContent, at: number): Promise<Template>
   template(ref: TemplateRef): Promise<Template | null>
+  /** Versions of one template, or of all, by name and number. */
+  templateVersions(name?: string): Promise<readonly Template[]>
+  head(name: string): Promise<TemplateHead | null>
+  heads(): Promise<readonly TemplateHead[]>
+  putHead(head: TemplateHead, at: number): Promise<void>
+  /** Forgets the head and every version that no instance was made from. */
+  removeTemplate(name: string): Promise<void>
+  /** The rules in force; null: none were ever applied. */
+  ruleset(): Promise<Ruleset | null>
+  /** Revision of the rules in force, 0 for none: one small read, for who keeps them in memory. */
+  rulesRevision(): Promise<number>
+  putRuleset(ruleset: Omit<Ruleset, 'revision'>, at: number): Promise<Ruleset>
+  /** Living instances: all, those of a rule, those of a DUID. */
+  countLive(of: { readonly rule?: string; readonly duid?: string }): Promise<number>
+  /** Names of the living instances that were made from a template: from that version, or from any. */
+  liveNames(template: { readonly name: string; readonly version?: string }): Promise<readonly string[]>
+  /** Active leases that were refused an instance, longest waiting first. @param after only those that stand behind this one */
+  refusedLeases(limit: number, after?: Lease): Promise<readonly Lease[]>
+  putBuild(build: Build): Promise<void>
 }
 
 /** How much to read. */
@@ -86,7 +109,17 @@ export interface Store {
   wakeHost(host: HostName, at: number): Promise<void>
 
   template(ref: TemplateRef): Promise<Template | null>
+  /** All versions of all templates. */
   templates(): Promise<readonly Template[]>
+  /** The number of every version, without their contents. */
+  templateNumbers(): Promise<readonly (TemplateRef & { readonly number: number })[]>
+  heads(): Promise<readonly TemplateHead[]>
+  ruleset(): Promise<Ruleset | null>
+  /** Records what an instance wrote to its outputs file. */
+  setOutputs(id: InstanceId, outputs: Parameters): Promise<void>
+  /** Builds, newest first. */
+  builds(page: Page): Promise<readonly Build[]>
+  build(id: string): Promise<Build | null>
 
   hosts(): Promise<readonly Host[]>
   host(name: HostName): Promise<Host | null>
@@ -109,8 +142,17 @@ export interface Store {
   useToken(hash: string, at: number): Promise<boolean>
 
   /** How many there are, without reading them. */
-  counts(): Promise<{ readonly pending: number; readonly running: number; readonly leases: number }>
-  /** Forgets all but the newest `keepEvents` events, and journals, tokens, leases and instances over for 90 days. */
+  counts(): Promise<{
+    readonly pending: number
+    readonly running: number
+    readonly leases: number
+    /** Active leases that were refused an instance. */
+    readonly refused: number
+  }>
+  /**
+   * Forgets all but the newest `keepEvents` events, journals, tokens, leases, builds and instances over for 90 days, and
+   * rules and template versions that were applied before that and that nothing refers to any more.
+   */
   prune(keepEvents: number, now: number): Promise<void>
   /** Throws when the store cannot be written. */
   check(): Promise<void>

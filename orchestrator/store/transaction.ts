@@ -1,11 +1,16 @@
 import type { Knex } from 'knex'
 import type { Ipv6 } from '../../common/ipv6.ts'
+import type { Build } from '../domain/build.ts'
 import type { OperatorEvent } from '../domain/event.ts'
 import type { Instance, InstanceId } from '../domain/instance.ts'
 import type { Lease, Owner } from '../domain/lease.ts'
-import type { Template, TemplateRef } from '../domain/template.ts'
+import type { Ruleset } from '../domain/rule.ts'
+import type { Template, TemplateContent, TemplateHead, TemplateRef } from '../domain/template.ts'
 import {
+  buildRow,
   type EventRow,
+  type HeadRow,
+  headOf,
   type InstanceRow,
   instanceOf,
   instanceRow,
@@ -14,6 +19,10 @@ import {
   leaseRow,
   type OwnerColumns,
   ownerOf,
+  type RulesetRow,
+  rulesetOf,
+  type TemplateRow,
+  templateOf,
 } from './rows.ts'
 import type { JournalPosition, Transaction } from './store.ts'
 
@@ -127,15 +136,90 @@ export class KnexTransaction implements Transaction {
   }
 
   async template(ref: TemplateRef): Promise<Template | null> {
-    const row = await this.#db('templates').where({ name: ref.name, version: ref.version }).first('content')
-    return row ? (JSON.parse(row.content) as Template) : null
+    const { name, version } = ref
+    const row = await this.#db<TemplateRow>('templates').where({ name, version }).first()
+    return row ? templateOf(row) : null
   }
 
-  async putTemplate(template: Template): Promise<void> {
-    const { name, version } = template
-    await this.#db('templates')
-      .insert({ name, version, content: JSON.stringify(template) })
-      .onConflict(['name', 'version'])
-      .ignore()
+  async templateVersions(name?: string): Promise<readonly Template[]> {
+    const query = this.#db<TemplateRow>('templates').orderBy(['name', 'number'])
+    if (name !== undefined) query.where({ name })
+    return (await query).map(templateOf)
+  }
+
+  async putTemplate(ref: TemplateRef, content: TemplateContent, at: number): Promise<Template> {
+    const { name, version } = ref
+    const known = await this.template(ref)
+    if (known !== null) return known
+    const last = await this.#db('templates').where({ name }).max({ number: 'number' }).first()
+    const number = Number(last?.number ?? 0) + 1
+    const row: TemplateRow = { name, version, number, content: JSON.stringify(content), created_at: at }
+    await this.#db('templates').insert(row)
+    return templateOf(row)
+  }
+
+  async head(name: string): Promise<TemplateHead | null> {
+    const row = await this.#db<HeadRow>('template_heads').where({ name }).first()
+    return row ? headOf(row) : null
+  }
+
+  async heads(): Promise<readonly TemplateHead[]> {
+    return (await this.#db<HeadRow>('template_heads').orderBy('name')).map(headOf)
+  }
+
+  async putHead(head: TemplateHead, at: number): Promise<void> {
+    const { name, version, previous, origin } = head
+    const row: HeadRow = { name, version, previous, origin, updated_at: at }
+    await this.#db('template_heads').insert(row).onConflict('name').merge()
+  }
+
+  async removeTemplate(name: string): Promise<void> {
+    await this.#db('template_heads').where({ name }).delete()
+    const used = this.#db('instances').select('template_version').where({ template_name: name })
+    await this.#db('templates').where({ name }).whereNotIn('version', used).delete()
+  }
+
+  async ruleset(): Promise<Ruleset | null> {
+    const row = await this.#db<RulesetRow>('rulesets').orderBy('revision', 'desc').first()
+    return row ? rulesetOf(row) : null
+  }
+
+  async rulesRevision(): Promise<number> {
+    const row = await this.#db('rulesets').max({ revision: 'revision' }).first()
+    return Number(row?.revision ?? 0)
+  }
+
+  async putRuleset(ruleset: Omit<Ruleset, 'revision'>, at: number): Promise<Ruleset> {
+    const { rules, quotas, origin } = ruleset
+    const revision = (await this.rulesRevision()) + 1
+    const row: RulesetRow = { revision, content: JSON.stringify({ rules, quotas }), origin, created_at: at }
+    await this.#db('rulesets').insert(row)
+    return rulesetOf(row)
+  }
+
+  async countLive(of: { readonly rule?: string; readonly duid?: string }): Promise<number> {
+    const query = this.#db('instances').whereNot('state', 'gone')
+    if (of.rule !== undefined) query.where({ rule: of.rule })
+    if (of.duid !== undefined) query.where({ duid: of.duid })
+    return Number((await query.count({ n: '*' }).first())?.n ?? 0)
+  }
+
+  async liveNames(template: { readonly name: string; readonly version?: string }): Promise<readonly string[]> {
+    const query = this.#db<InstanceRow>('instances').where({ template_name: template.name }).whereNot('state', 'gone')
+    if (template.version !== undefined) query.where({ template_version: template.version })
+    return (await query.orderBy('name').select('name')).map(({ name }) => name)
+  }
+
+  async refusedLeases(limit: number, after?: Lease): Promise<readonly Lease[]> {
+    const query = this.#db<LeaseRow>('leases').where({ state: 'active' }).whereNotNull('refusal')
+    if (after !== undefined) {
+      const { grantedAt, owner } = after
+      query.whereRaw('(granted_at, duid, iaid) > (?, ?, ?)', [grantedAt, owner.duid, owner.iaid])
+    }
+    return (await query.orderBy(['granted_at', 'duid', 'iaid']).limit(limit)).map(leaseOf)
+  }
+
+  async putBuild(build: Build): Promise<void> {
+    await this.#db('builds').insert(buildRow(build)).onConflict('id').merge()
   }
 }

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { InvalidInput } from '../../common/errors.ts'
+import type { ServiceSpec } from '../../common/service-spec.ts'
 import type { Agents } from '../../orchestrator/backends/docker/agents.ts'
 import { dockerBackend } from '../../orchestrator/backends/docker/docker.ts'
-import type { Observed } from '../../orchestrator/domain/instance.ts'
-import type { Service, Template } from '../../orchestrator/domain/template.ts'
+import type { Observed, Order } from '../../orchestrator/domain/instance.ts'
 import { orderShape } from '../../unionize/contract.ts'
-import { template } from '../support/fixtures.ts'
+import { service, template } from '../support/fixtures.ts'
 import { fakeHost, order } from '../support/orders.ts'
 
 const signal = new AbortController().signal
@@ -28,6 +28,9 @@ const agents: Agents = {
   async list() {
     return [observed]
   },
+  async images(host, wanted) {
+    asked.push(['images', host, wanted])
+  },
   async *logs() {},
 }
 const backend = dockerBackend({ agents })
@@ -42,27 +45,38 @@ test('an order reaches the host as a message that it accepts, and its answer com
   assert.deepEqual(asked.splice(0), [['remove', 'h1', 'i-test1', 3]])
 })
 
-test('a template that no host would accept is refused, naming the field', () => {
-  const service = template.services[0] as Service
-  const withService = (change: Partial<Service>): Template => ({ ...template, services: [{ ...service, ...change }] })
-  backend.checkTemplate(template)
-  backend.checkTemplate(withService({ image: `registry.example:5000/team/x@sha256:${'a'.repeat(64)}` }))
-  const cases: [Template, string][] = [
-    [withService({ image: 'not an image' }), 'services.web.image'],
+test('an order that no host would accept is refused before it is sent, naming the field', async () => {
+  const withService = (change: Partial<ServiceSpec>): Order => ({ ...order(1), services: [service(change)] })
+  const cases: [Order, string][] = [
     [withService({ image: '' }), 'services.web.image'],
-    [withService({ memoryBytes: 1024 }), 'services.web.memory'],
+    [withService({ memoryBytes: 1024 }), 'services.web.memoryBytes'],
     [withService({ pids: 0 }), 'services.web.pids'],
-    [withService({ capabilities: ['CAP_CHOWN'] }), 'services.web.capabilities'],
+    [withService({ capabilities: ['cap chown'] }), 'services.web.capabilities.0'],
     [withService({ name: 'Not A Name' }), 'services.Not A Name.name'],
-    [{ ...template, services: [service, service] }, 'services.web.name'],
-    [{ ...template, services: [] }, 'services'],
-    [{ ...template, entryPort: 70_000 }, 'entryPort'],
+    [{ ...order(1), services: [service(), service()] }, 'services'],
+    [{ ...order(1), services: [] }, 'services'],
+    [{ ...order(1), entryPort: 70_000 }, 'entryPort'],
   ]
   for (const [bad, field] of cases) {
-    assert.throws(
-      () => backend.checkTemplate(bad),
+    await assert.rejects(
+      backend.ensure(bad, fakeHost('h1'), signal),
       (error) => error instanceof InvalidInput && error.field === field,
       field,
     )
   }
+  assert.deepEqual(asked, [])
+})
+
+test('a template whose images Docker cannot name is refused', () => {
+  backend.checkTemplate({ ...template, images: ['nginx', `registry.example:5000/team/x@sha256:${'a'.repeat(64)}`] })
+  assert.throws(
+    () => backend.checkTemplate({ ...template, images: ['nginx', 'not an image'] }),
+    (error) => error instanceof InvalidInput && /not an image/.test(error.message),
+  )
+})
+
+test('a host is told of the images that it is to have', async () => {
+  const wanted = [{ image: 'nginx', from: { kind: 'registry' } }] as const
+  await backend.prepare?.(fakeHost('h1'), wanted, signal)
+  assert.deepEqual(asked.splice(0), [['images', 'h1', wanted]])
 })

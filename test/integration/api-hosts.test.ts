@@ -315,7 +315,7 @@ onBothStores('the hosts join and connect', (open: OpenStore) => {
     host.hello(99)
     const { code, reason } = await host.closed
     assert.equal(code, 4000)
-    assert.match(reason, /speaks protocol 2, unionize speaks 99/)
+    assert.match(reason, /speaks protocol 3, unionize speaks 99/)
     assert.equal((await store.host(h1))?.connected, false)
     await using again = await TestHost.open(api, credentials)
     again.hello(99)

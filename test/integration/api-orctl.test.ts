@@ -8,7 +8,7 @@ import { OrchestratorError } from '../../common/errors.ts'
 import { openStore } from '../../orchestrator/store/knex.ts'
 import type { Store } from '../../orchestrator/store/store.ts'
 import { type TestApi, testApi } from '../support/api.ts'
-import { leaseEvent, template } from '../support/fixtures.ts'
+import { leaseEvent } from '../support/fixtures.ts'
 import { joinHost } from '../support/test-host.ts'
 import { until } from '../support/until.ts'
 
@@ -30,7 +30,6 @@ describe('orctl', () => {
         yield `output of ${instance.name}\n`
       },
     })
-    await store.transaction((tx) => tx.putTemplate(template))
     await joinHost(api, 'h1')
     for (let n = 1; n <= 3; n++) await grant(n)
     Object.assign(environment, {
@@ -200,7 +199,7 @@ describe('orctl', () => {
       (await orctl('complete', '--', ...words)).out.split('\n').slice(0, -1)
     assert.deepEqual((await complete('')).slice(0, 4), ['get', 'describe', 'events', 'logs'])
     assert.deepEqual(await complete('ge'), ['get'])
-    assert.deepEqual(await complete('get', ''), ['leases', 'instances', 'hosts', 'templates'])
+    assert.deepEqual(await complete('get', ''), ['leases', 'instances', 'hosts', 'templates', 'rules', 'builds'])
     assert.ok((await complete('describe', 'instance', '')).includes('device1'))
     assert.ok((await complete('-o', 'json', 'logs', 'dev')).includes('device1'))
     assert.ok(!(await complete('rm', 'instance', 'device1', '')).includes('device1'))

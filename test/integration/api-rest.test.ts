@@ -21,7 +21,7 @@ import type { InstanceId } from '../../orchestrator/domain/instance.ts'
 import { makeApiToken, tokenHash } from '../../orchestrator/pki/tokens.ts'
 import type { Store } from '../../orchestrator/store/store.ts'
 import { type TestApi, testApi } from '../support/api.ts'
-import { leaseEvent, manualClock, template } from '../support/fixtures.ts'
+import { leaseEvent, manualClock } from '../support/fixtures.ts'
 import { type OpenStore, onBothStores } from '../support/stores.ts'
 import { joinHost } from '../support/test-host.ts'
 import { until } from '../support/until.ts'
@@ -31,7 +31,6 @@ function get(api: TestApi, path: string, token = api.token) {
 }
 
 async function granted(api: TestApi, n: number): Promise<void> {
-  await api.store.transaction((tx) => tx.putTemplate(template))
   await api.intake.applyLeases('h1', [{ event: leaseEvent(n, Date.now()), position: { journal: 'j', offset: n } }])
 }
 

@@ -3,18 +3,19 @@ import { it } from 'node:test'
 import { parseIpv6, parsePrefix } from '../../common/ipv6.ts'
 import { createIntake, type Intake } from '../../orchestrator/intake.ts'
 import type { Store } from '../../orchestrator/store/store.ts'
-import { journal, leaseEvent, manualClock, owner, pool, template } from '../support/fixtures.ts'
+import { alwaysGives } from '../support/choosers.ts'
+import { journal, leaseEvent, manualClock, owner, pool, rollOut, template } from '../support/fixtures.ts'
 import { onBothStores } from '../support/stores.ts'
 
 onBothStores('intake', (open) => {
-  async function setUp(options: { prefix?: string; graceMs?: number } = {}) {
+  async function setUp(options: { prefix?: string; graceMs?: number; mostMs?: number } = {}) {
     const { store } = await open()
     const clock = manualClock()
     let wakes = 0
-    const used = { ...template, graceMs: options.graceMs ?? 0 }
-    await store.transaction((tx) => tx.putTemplate(used))
+    const used = { ...template, lifetime: { graceMs: options.graceMs ?? 0, mostMs: options.mostMs ?? null } }
+    await rollOut(store, used)
     const addresses = options.prefix ? { prefix: parsePrefix(options.prefix), reserved: 1 } : pool
-    const intake = createIntake({ store, clock, pool: addresses, template: () => used, wake: () => wakes++ })
+    const intake = createIntake({ store, clock, pool: addresses, chooser: alwaysGives(used), wake: () => wakes++ })
     return { store, clock, intake, place: journal(), wakes: () => wakes }
   }
   const live = (store: Store) => store.instances({ live: true })
@@ -249,6 +250,82 @@ onBothStores('intake', (open) => {
     await intake.applyLeases('h1', [place(leaseEvent(1, now, { kind: 'confirmed' }))])
     await intake.applySnapshot('h1', [leaseEvent(1, now)], clock.now())
     assert.equal((await live(store)).length, 0)
+  })
+
+  it('lets an operator end at once what has some grace left after its lease', async () => {
+    const { store, clock, intake, place } = await setUp({ graceMs: 300_000 })
+    const now = clock.now()
+    await intake.applyLeases('h1', [place(leaseEvent(1, now))])
+    await intake.applyLeases('h1', [place(leaseEvent(1, now, { kind: 'ended' }))])
+    const [waiting] = await live(store)
+    assert.ok(waiting)
+    assert.equal(waiting.dueAt, now + 300_000)
+    clock.advance(1000)
+    const hastened = await intake.dismiss(waiting.id)
+    assert.deepEqual([hastened?.wanted, hastened?.dueAt], ['gone', now + 1000])
+    assert.equal((await live(store))[0]?.dueAt, now + 1000)
+  })
+
+  it('ends an instance whose time is over although its lease goes on, and makes another for a new grant only', async () => {
+    const { store, clock, intake, place, wakes } = await setUp({ mostMs: 60_000, graceMs: 5_000 })
+    const now = clock.now()
+    const long = (change = {}) => leaseEvent(1, now, { expiresAt: null, ...change })
+    await intake.applyLeases('h1', [place(long())])
+    const [instance] = await live(store)
+    assert.ok(instance)
+    assert.equal(instance.endsAt, now + 60_000)
+    clock.advance(59_999)
+    await intake.expire(instance.id)
+    assert.equal((await live(store))[0]?.wanted, 'running', 'not a millisecond too early')
+    clock.advance(1)
+    const before = wakes()
+    await intake.expire(instance.id)
+    await intake.expire(instance.id)
+    const [expired] = await live(store)
+    assert.deepEqual([expired?.wanted, expired?.generation, expired?.dueAt], ['gone', 2, now + 60_000])
+    assert.equal(wakes(), before + 1, 'twice is once')
+    const told = (await store.events({ limit: 20 })).filter((e) => e.kind === 'instance.expired')
+    assert.equal(told.length, 1)
+    await gone(store, intake, 1)
+    clock.advance(60_000)
+    await intake.applyLeases('h1', [place(long({ kind: 'confirmed' }))])
+    await intake.applySnapshot('h1', [long()], clock.now())
+    await intake.retryRefused()
+    assert.deepEqual(await live(store), [], 'the lease that goes on gets no other')
+    await intake.applyLeases('h1', [place(long({ kind: 'ended' })), place(long({ hookAt: clock.now() }))])
+    assert.equal((await live(store))[0]?.endsAt, clock.now() + 60_000)
+  })
+
+  it('gives a lease that is granted anew a new instance when the former one is over its time and not gone yet', async () => {
+    const { store, clock, intake, place } = await setUp({ mostMs: 60_000, graceMs: 600_000 })
+    const event = (change = {}) => place(leaseEvent(1, clock.now(), { expiresAt: null, ...change }))
+    await intake.applyLeases('h1', [event()])
+    const [first] = await live(store)
+    clock.advance(60_000)
+    await intake.applyLeases('h1', [event({ kind: 'ended' }), event()])
+    assert.equal((await live(store))[0]?.wanted, 'gone')
+    assert.match((await store.lease(owner(1)))?.refusal ?? '', /former instance device1 must be gone first/)
+    await gone(store, intake, 1)
+    await intake.retryRefused()
+    const [second] = await live(store)
+    assert.notEqual(second?.id, first?.id)
+    assert.equal(second?.endsAt, clock.now() + 60_000)
+    assert.equal((await store.lease(owner(1)))?.refusal, null)
+  })
+
+  it('serves the one that waits longest first when an address is free again, also without any event', async () => {
+    const { store, clock, intake, place } = await setUp({ prefix: 'fd00:1::/126' })
+    for (const n of [1, 2, 5, 4, 3]) {
+      await intake.applyLeases('h1', [place(leaseEvent(n, clock.now(), { expiresAt: null }))])
+      clock.advance(1000)
+    }
+    await intake.applyLeases('h1', [place(leaseEvent(1, clock.now(), { kind: 'ended', expiresAt: null }))])
+    await gone(store, intake, 1)
+    await intake.retryRefused()
+    const served = (await live(store)).map((i) => i.owner.iaid)
+    assert.deepEqual(served.sort(), [2, 5])
+    assert.equal((await store.lease(owner(5)))?.refusal, null)
+    assert.match((await store.lease(owner(4)))?.refusal ?? '', /no address is free/)
   })
 
   it('doubles nothing when the same lease arrives at the same time in ten transactions', async () => {

@@ -5,13 +5,16 @@ import { after, describe, it } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { type FakeBackend, fakeBackend } from '../../orchestrator/backends/fake/fake.ts'
 import type { HostName } from '../../orchestrator/domain/host.ts'
+import type { Parameters } from '../../orchestrator/domain/parameter.ts'
 import { createIntake } from '../../orchestrator/intake.ts'
-import { notice, type ReconcilerContext } from '../../orchestrator/reconciler/act.ts'
+import { notice } from '../../orchestrator/reconciler/act.ts'
+import type { ReconcilerContext } from '../../orchestrator/reconciler/context.ts'
 import { startReconciler } from '../../orchestrator/reconciler/reconciler.ts'
 import { StoreFailure } from '../../orchestrator/store/failure.ts'
 import { openStore } from '../../orchestrator/store/knex.ts'
 import type { Store } from '../../orchestrator/store/store.ts'
-import { journal, leaseEvent, manualClock, pool, silent, template } from '../support/fixtures.ts'
+import { alwaysGives } from '../support/choosers.ts'
+import { journal, leaseEvent, manualClock, pool, rollOut, silent } from '../support/fixtures.ts'
 import { until } from '../support/until.ts'
 
 const h1 = 'h1' as HostName
@@ -47,13 +50,16 @@ describe('the reconciler in trouble', () => {
       random: () => 0.5,
       measured: () => {},
       actionMs: 5000,
+      open: (stored) => stored as Parameters,
+      expire: async () => {},
+      freed: () => {},
       backends: new Map([[backend.name, backend]]),
     }
-    await store.transaction((tx) => tx.putTemplate(template))
+    await rollOut(store)
     await store.putHost({ name: h1, fingerprint: 'f', joinedAt: 0 })
     const reconciler = startReconciler(context, limits)
     ends.push(() => reconciler.stop())
-    const intake = createIntake({ store, clock, pool, template: () => template, wake: () => reconciler.wake() })
+    const intake = createIntake({ store, clock, pool, chooser: alwaysGives(), wake: () => reconciler.wake() })
     const place = journal()
     const grant = () => intake.applyLeases('h1', [place(leaseEvent(1, clock.now()))])
     const one = async () => (await store.instances())[0]
@@ -111,7 +117,7 @@ describe('the reconciler in trouble', () => {
   it('serves what waited for a host as soon as that joins', async () => {
     const w = await world()
     const place = journal('j2')
-    const intake = createIntake({ ...w.context, pool, template: () => template, wake: () => w.reconciler.wake() })
+    const intake = createIntake({ ...w.context, pool, chooser: alwaysGives(), wake: () => w.reconciler.wake() })
     await intake.applyLeases('h2', [place(leaseEvent(2, w.clock.now(), { source: 'h2' }))])
     await until('it says what it waits for', async () => (await w.one())?.lastError?.includes('h2 has not joined'))
     await w.store.putHost({ name: 'h2' as HostName, fingerprint: 'f', joinedAt: 0 })

@@ -1,21 +1,33 @@
 import assert from 'node:assert/strict'
-import { after, it } from 'node:test'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { after, before, it } from 'node:test'
 import { systemClock } from '../../common/clock.ts'
 import { OrchestratorError } from '../../common/errors.ts'
 import { type FakeBackend, fakeBackend } from '../../orchestrator/backends/fake/fake.ts'
+import type { Chooser } from '../../orchestrator/catalog/choose.ts'
 import type { HostName } from '../../orchestrator/domain/host.ts'
 import type { Instance } from '../../orchestrator/domain/instance.ts'
+import type { StoredParameters } from '../../orchestrator/domain/parameter.ts'
+import type { Template } from '../../orchestrator/domain/template.ts'
 import { createIntake, type Intake } from '../../orchestrator/intake.ts'
+import { openSeal, type Seal } from '../../orchestrator/pki/seal.ts'
 import { type Reconciler, startReconciler } from '../../orchestrator/reconciler/reconciler.ts'
 import { openStore } from '../../orchestrator/store/knex.ts'
 import type { Store } from '../../orchestrator/store/store.ts'
-import { journal, leaseEvent, pool, silent, template } from '../support/fixtures.ts'
+import { alwaysGives } from '../support/choosers.ts'
+import { journal, leaseEvent, pool, rollOut, silent, template } from '../support/fixtures.ts'
 import { onBothStores } from '../support/stores.ts'
 import { until } from '../support/until.ts'
 
 const h1 = 'h1' as HostName
 
 onBothStores('reconciler', (open) => {
+  const directory = mkdtempSync('/tmp/orchestrator-reconciler-')
+  after(() => rmSync(directory, { recursive: true }))
+  let seal: Seal
+  before(async () => {
+    seal = await openSeal(directory)
+  })
   const running: Reconciler[] = []
   after(() => Promise.all(running.map((r) => r.stop())))
 
@@ -27,31 +39,31 @@ onBothStores('reconciler', (open) => {
     readonly reconciler: Reconciler
     readonly place: ReturnType<typeof journal>
   }
-  function start(store: Store, backend: FakeBackend, perHost = 4): Reconciler {
+  function start(store: Store, backend: FakeBackend, perHost = 4, intake?: () => Intake): Reconciler {
     const measured = () => {}
     const context = { store, clock: systemClock, log: silent, random: Math.random, measured, actionMs: 5000 }
     const reconciler = startReconciler(
-      { ...context, backends: new Map([[backend.name, backend]]) },
+      {
+        ...context,
+        backends: new Map([[backend.name, backend]]),
+        open: (stored) => seal.openAll(stored),
+        expire: async (id) => intake?.().expire(id),
+        freed: () => void intake?.().retryRefused(),
+      },
       { concurrency: 16, perHost, resyncMs: 60_000 },
     )
     running.push(reconciler)
     return reconciler
   }
-  async function world(backend = fakeBackend(), perHost = 4): Promise<World> {
+  async function world(backend = fakeBackend(), perHost = 4, chooser: Chooser = alwaysGives()): Promise<World> {
     const { store, url } = await open()
-    await store.transaction((tx) => tx.putTemplate(template))
+    await rollOut(store)
     for (const name of ['h1', 'h2'] as HostName[]) {
       await store.putHost({ name, fingerprint: 'f', joinedAt: 0 })
       await store.hostConnected(name, {}, 0)
     }
-    const reconciler = start(store, backend, perHost)
-    const intake = createIntake({
-      store,
-      clock: systemClock,
-      pool,
-      template: () => template,
-      wake: () => reconciler.wake(),
-    })
+    const reconciler = start(store, backend, perHost, () => intake)
+    const intake: Intake = createIntake({ store, clock: systemClock, pool, chooser, wake: () => reconciler.wake() })
     return { store, url, backend, intake, reconciler, place: journal() }
   }
   const grant = (w: World, ...numbers: number[]) =>
@@ -195,4 +207,102 @@ onBothStores('reconciler', (open) => {
     await settled(w, 'gone')
     assert.equal(count(w), 0)
   })
+
+  /** A lease that becomes this, and what its instance tells. */
+  async function telling(given: Template, parameters: StoredParameters = {}) {
+    const w = await world(fakeBackend(), 4, {
+      ...alwaysGives(given),
+      choose: async () => ({
+        kind: 'instance',
+        rule: 'r',
+        template: given,
+        parameters,
+        backend: 'fake',
+        ...given.lifetime,
+      }),
+    })
+    await rollOut(w.store, given)
+    await grant(w, 1)
+    return w
+  }
+  const outputs: Template = {
+    ...{ ...template, version: 'outputs' },
+    outputs: [
+      { name: 'page', type: 'url', description: null },
+      { name: 'users', type: 'integer', description: null },
+    ],
+  }
+  const eventsOf = async (w: World, kind: string) =>
+    (await w.store.events({ limit: 100 })).filter((event) => event.kind === kind).map((event) => event.message)
+
+  it('keeps the outputs that the template declares, and tells what it does not', async () => {
+    const w = await telling(outputs)
+    const { id, generation, address } = await settled(w, 'running')
+    const told = (text: string, of = generation) =>
+      w.reconciler.observed({ instance: id, generation: of, state: 'running', address, outputs: text })
+    told('{"page": "http://[fd00:1::1]/", "users": 3}')
+    await until('they are kept', async () => (await one(w))?.outputs?.['users'] === 3)
+    await until('it is told', async () => (await eventsOf(w, 'instance.outputs')).length === 1)
+    told('{"users": 4, "page": "javascript:alert(1)", "secret": "x"}')
+    await until('the good one is kept', async () => (await one(w))?.outputs?.['users'] === 4)
+    assert.deepEqual((await one(w))?.outputs, { users: 4 })
+    const refused = await until('the others are told', async () => (await eventsOf(w, 'instance.outputs-refused'))[0])
+    assert.match(refused, /"page" is not a URL of http or https; "secret" is not declared/)
+    told('{"users": 9}', generation - 1)
+    for (let n = 0; n < 5; n++) told(`nonsense ${n}`)
+    await until('nonsense leaves nothing', async () => Object.keys((await one(w))?.outputs ?? { x: 1 }).length === 0)
+    assert.equal((await eventsOf(w, 'instance.outputs-refused')).length, 1, 'a flood of them is told once')
+  })
+
+  it('opens secrets for the order alone', async () => {
+    const stack = {
+      services: { web: { image: 'a', configs: [{ source: 'pin', target: '/pin' }] } },
+      configs: { pin: { content: variable('PIN') } },
+    }
+    const parameter = {
+      description: null,
+      required: true,
+      default: null,
+      values: null,
+      pattern: null,
+      least: null,
+      most: null,
+    }
+    const given: Template = {
+      ...template,
+      version: 'secret',
+      stack,
+      parameters: [{ ...parameter, name: 'PIN', type: 'secret' }],
+    }
+    const w = await telling(given, { PIN: seal.seal('PIN', 'hunter2') })
+    const { id } = await settled(w, 'running')
+    const order = w.backend.running.get('h1')?.get(id)
+    const pin = order?.services[0]?.files.find(({ target }) => target === '/pin')
+    assert.equal(Buffer.from(pin?.content ?? '', 'base64').toString(), 'hunter2')
+    assert.doesNotMatch(JSON.stringify([await w.store.instances(), await w.store.events({ limit: 100 })]), /hunter2/)
+  })
+
+  it('says what hinders the making of an order, and does not try it all the time', async () => {
+    const w = await telling({ ...template, version: 'x' }, { PIN: { sealed: 'v1.00000000.AAAA' } })
+    const stuck = await until('it is told', async () => {
+      const instance = await one(w)
+      return instance?.lastError?.includes('was sealed with another key') && instance
+    })
+    assert.ok((stuck.dueAt ?? 0) - Date.now() > 500_000, 'it rests for minutes')
+    assert.equal(w.backend.calls.ensure, 0)
+    await until('it is an event', async () => (await eventsOf(w, 'instance.failed')).length === 1)
+  })
+
+  it('ends what may live no longer although its lease goes on', async () => {
+    const w = await telling({ ...template, version: 'short', lifetime: { graceMs: 0, mostMs: 300 } })
+    await until('it ran', () => w.backend.calls.ensure === 1)
+    await settled(w, 'gone')
+    assert.equal((await eventsOf(w, 'instance.expired')).length, 1)
+    assert.equal((await w.store.leases({ state: 'active' })).length, 1)
+  })
 })
+
+/** `${NAME}`, as a template has it. */
+function variable(name: string): string {
+  return `\${${name}}`
+}

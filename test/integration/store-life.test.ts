@@ -26,6 +26,19 @@ async function sql(url: string, ...statements: string[]): Promise<void> {
   await client.end()
 }
 
+/** The third step of the schema, taken back. */
+const third = {
+  undo: [
+    ...['templates_number', 'instances_live_rule', 'instances_template', 'leases_refused'].map(
+      (i) => `drop index ${i}`,
+    ),
+    ...['number', 'created_at'].map((column) => `alter table templates drop column ${column}`),
+    ...['rule', 'parameters', 'grace_ms', 'ends_at', 'outputs'].map((c) => `alter table instances drop column ${c}`),
+    ...['template_heads', 'rulesets', 'builds'].map((table) => `drop table ${table}`),
+    `delete from knex_migrations where name like '0003%'`,
+  ],
+}
+
 onBothStores('store in trouble', (open) => {
   it('loses no acknowledged commit when its process is killed in the middle of a thousand', async () => {
     const { store, url } = await open()
@@ -57,10 +70,62 @@ onBothStores('store in trouble', (open) => {
       `delete from knex_migrations where name like '0002%'`,
       'update knex_migrations_lock set is_locked = 1',
     ]
-    await sql(url, ...undone, ...half)
+    await sql(url, ...third.undo, ...undone, ...half)
     const again = await openStore(url)
     assert.equal((await again.instances()).length, 1)
     await again.check()
+    await again.close()
+  })
+
+  it('turns templates of the former format into stacks, numbered as they were first used, and instances stay on theirs', async () => {
+    const { store, url } = await open()
+    const made = (n: number, version: string) => instance(n, { template: { name: 'box', version }, createdAt: n })
+    await store.transaction(async (tx) => {
+      for (const one of [made(2, 'aaa'), made(1, 'bbb')]) await tx.insertInstance(one)
+    })
+    await store.close()
+    const web = {
+      ...{ name: 'web', image: 'nginx', command: ['echo', '$HOME'], environment: { COST: '5$' }, pids: 64 },
+      ...{
+        memoryBytes: 64 << 20,
+        capabilities: ['CHOWN'],
+        stopGraceMs: 1500,
+        networks: { back: { aliases: ['front'] } },
+      },
+    }
+    const { command: _, ...plain } = web
+    const log = { ...plain, name: 'log', networks: { back: { aliases: [] } } }
+    const db = { ...plain, name: 'db', sandbox: 'own', networks: { back: { aliases: [], address: 'fd00:9::5' } } }
+    const former = (version: string) => ({
+      ...{ name: 'box', version, summary: 'a box', backend: 'docker', entryPort: 80, graceMs: 30_000 },
+      ...{ services: [web, log, db], wiring: { interfaces: [], networks: { back: { prefix: 'fd00:9::/64' } } } },
+    })
+    const rows = ['ccc', 'aaa', 'bbb'].map((version) => {
+      const text = JSON.stringify(former(version)).replaceAll("'", "''")
+      return `insert into templates (name, version, content) values ('box', '${version}', '${text}')`
+    })
+    await sql(url, ...third.undo, ...rows)
+    const again = await openStore(url)
+    const templates = await again.templates()
+    assert.deepEqual(
+      templates.map((t) => `${t.number} ${t.version}`),
+      ['1 ccc', '2 bbb', '3 aaa'],
+    )
+    const first = templates.find((t) => t.version === 'bbb')
+    const services = (first?.stack['services'] ?? {}) as Record<string, Record<string, unknown>>
+    assert.deepEqual([first?.entry, first?.lifetime.graceMs], [{ service: 'web', port: 80 }, 30_000])
+    assert.deepEqual(services['web']?.['command'], ['echo', '$$HOME'])
+    assert.match(JSON.stringify(services['web']), /"COST":"5\$\$"/)
+    assert.deepEqual(services['web']?.['networks'], { back: { aliases: ['front', 'log'] } })
+    assert.equal(services['log']?.['network_mode'], 'service:web')
+    assert.deepEqual(services['db']?.['networks'], { back: { aliases: [], ipv6_address: 'fd00:9::5' } })
+    assert.deepEqual(first?.stack['networks'], { back: { ipam: { config: [{ subnet: 'fd00:9::/64' }] } } })
+    const [one] = await again.instances()
+    assert.deepEqual(
+      [one?.template, one?.graceMs, one?.parameters, one?.rule],
+      [{ name: 'box', version: 'bbb' }, 30_000, {}, null],
+    )
+    assert.deepEqual((await again.heads())[0]?.version, 'aaa')
     await again.close()
   })
 })

@@ -5,7 +5,7 @@ import { parseIpv6 } from '../../common/ipv6.ts'
 import type { HostName } from '../../orchestrator/domain/host.ts'
 import type { Instance, InstanceId } from '../../orchestrator/domain/instance.ts'
 import type { Store, StoredToken } from '../../orchestrator/store/store.ts'
-import { leaseEvent, owner, template } from '../support/fixtures.ts'
+import { leaseEvent, owner } from '../support/fixtures.ts'
 import { instance } from '../support/instances.ts'
 import { onBothStores } from '../support/stores.ts'
 
@@ -33,7 +33,11 @@ onBothStores('store', (open) => {
     error instanceof OrchestratorError && error.code === 'store-failed' && error.retryable
 
   it('gives back an instance as it was put in', async () => {
-    const full = instance(1, { host: h1, lastError: 'x', dueAt: null, marks: { hookAt: 1, startedAt: 2 }, failures: 3 })
+    const full = instance(1, {
+      ...{ host: h1, lastError: 'x', dueAt: null, marks: { hookAt: 1, startedAt: 2 }, failures: 3 },
+      ...{ rule: 'staff', parameters: { TITLE: 'a', PIN: { sealed: 'v1.x' }, N: 1.5, ON: false } },
+      ...{ graceMs: 5000, endsAt: 1_900_000_000_000, outputs: { url: 'http://x/', ready: true } },
+    })
     const store = await holding(full)
     assert.deepEqual(await store.instance(full.id), full)
     assert.equal(await store.instance('i-none' as InstanceId), null)
@@ -267,18 +271,6 @@ onBothStores('store', (open) => {
       return [await tx.holderOf(a), await tx.holderOf(b), await tx.addressOf(owner(1)), await tx.addressOf(owner(2))]
     })
     assert.deepEqual(held, [null, owner(1), b, null])
-  })
-
-  it('keeps each version of a template as it was first', async () => {
-    const { store } = await open()
-    await store.transaction((tx) => tx.putTemplate(template))
-    await store.transaction((tx) => tx.putTemplate({ ...template, summary: 'changed' }))
-    await store.transaction((tx) => tx.putTemplate({ ...template, version: 'v2' }))
-    assert.deepEqual(await store.template({ name: 'sample', version: 'v1' }), template)
-    assert.deepEqual(
-      [(await store.templates()).length, await store.template({ name: 'sample', version: 'v3' })],
-      [2, null],
-    )
   })
 
   it('words its failures as such, without the values that it was given', async () => {

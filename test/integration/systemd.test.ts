@@ -78,10 +78,10 @@ describe('the service manager is told', () => {
     listener = spawn('perl', ['-MSocket', '-e', script, socket], { stdio: ['ignore', 'pipe', 'inherit'] })
     listener.stdout?.on('data', (chunk: Buffer) => heard.push(...chunk.toString().trim().split('\n')))
     await until('the manager listens', () => existsSync(socket))
-    const templates = join(folder, 'templates')
-    mkdirSync(templates)
-    cpSync('client-image/sample.yaml', join(templates, 'sample.yaml'))
-    const flags = ['--state-directory', join(folder, 'state'), '--templates-directory', templates, '--server-port', '0']
+    const catalog = join(folder, 'catalog')
+    mkdirSync(catalog)
+    cpSync('client-image/sample.yaml', join(catalog, 'sample.yaml'))
+    const flags = ['--state-directory', join(folder, 'state'), '--catalog-directory', catalog, '--server-port', '0']
     daemon = spawn(process.execPath, ['orchestrator/main.ts', ...flags], {
       stdio: 'ignore',
       env: { PATH: process.env['PATH'], NOTIFY_SOCKET: socket, WATCHDOG_USEC: '400000' },

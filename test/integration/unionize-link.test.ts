@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -26,6 +26,7 @@ import { until } from '../support/until.ts'
 
 const HOST = 'h1' as HostName
 const never = new AbortController().signal
+const nothing = async () => {}
 
 /** An orchestrator's API over SQLite, a host's state folder, and links between them, all gone at the end. */
 class Scene implements AsyncDisposable {
@@ -157,6 +158,60 @@ test('leases from the journal are stored once and in order, though the connectio
   assert.equal(events.filter((event) => event.kind === 'lease.event-refused').length, 1)
 })
 
+test('what the journal says of a device is known before the lease table tells of it, after a start and a lost connection', async () => {
+  const seen: (string | undefined)[][] = []
+  let failures = 2
+  const intake = (real: Intake): Intake => ({
+    ...real,
+    async applyLeases(source, items) {
+      if (failures-- > 0) throw new OrchestratorError('store-full', 'the disk is full', { retryable: true })
+      await real.applyLeases(source, items)
+    },
+    async applySnapshot(source, table, readAt) {
+      await real.applySnapshot(source, table, readAt)
+      seen.push((await scene.api.store.leases()).map(({ facts: { mac } }) => mac))
+    },
+  })
+  await using scene = await Scene.open({ intake })
+  await scene.join()
+  const link = scene.link()
+  const path = join(scene.state, 'journal')
+  const configPath = join(scene.state, 'dnsmasq.conf')
+  writeFileSync(configPath, `dhcp-leasefile=${join(scene.state, 'leases')}\n`)
+  let granted = 0
+  const grant = (count: number) => {
+    const some = Array.from({ length: count }, (_, n) =>
+      line(granted + n + 1).replace('\n', '\tMAC=02:00:00:00:00:01\n'),
+    )
+    granted += count
+    const table = Array.from({ length: granted }, (_, n) => {
+      const [, , duid, address, name] = line(n + 1).split('\t')
+      return `0 ${n + 1} ${address} ${name} ${duid}\n`
+    })
+    writeFileSync(join(scene.state, 'leases'), `duid 00:01:00:01:00\n${table.join('')}`)
+    appendFileSync(path, some.join(''))
+  }
+  grant(100)
+  const { offsets } = await loadOffsets(join(scene.state, 'journal.json'))
+  const journal = await followJournal({ path, offsets, log: silent, now: Date.now })
+  const stop = new AbortController()
+  const options = { journal, sink: link, configPath, log: silent, now: Date.now, notice: () => {} }
+  const following = followLeases({ ...options, compareMs: 50 }, stop.signal)
+  scene.onEnd(async () => {
+    stop.abort(new Error('the test ends'))
+    await following
+    await journal.close()
+  })
+  await until('the first table is compared', () => seen.length > 0, { deadlineMs: 30_000 })
+  assert.deepEqual(seen[0], Array(100).fill('02:00:00:00:00:01'))
+  failures = 2
+  grant(100)
+  scene.api.hosts.rejoined(HOST)
+  await until('the next table is compared', () => seen.some((macs) => macs.length > 100), { deadlineMs: 30_000 })
+  assert.deepEqual(new Set(seen.flat()), new Set(['02:00:00:00:00:01']))
+  assert.equal(seen.at(-1)?.length, 200)
+})
+
 test('a table in several parts is compared as a whole; when the connection ends first, the sender is told', async () => {
   const tables: number[] = []
   let hold: Promise<void> | null = null
@@ -225,8 +280,15 @@ test('requests are carried out, refused with their code, cancelled, and answered
     },
   } as unknown as Instances
   let unready: unknown = null
-  const standing = { fault: () => unready, work: <T>(carryOut: () => Promise<T>) => carryOut() }
-  const request = createRequests({ instances, standing, log: silent })
+  const work = <T>(carryOut: () => Promise<T>) => carryOut()
+  const standing = { fault: () => unready, work, aside: work }
+  const request = createRequests({
+    instances,
+    standing,
+    stock: { keep: nothing },
+    builder: { build: nothing },
+    log: silent,
+  })
   await scene.link({ request }).connected(never)
   const { hosts } = scene.api
   const wire = (n: number) => {

@@ -3,11 +3,11 @@ import { test } from 'node:test'
 import { Command, CommanderError } from 'commander'
 import { plain } from '../../common/plain.ts'
 import { aligned } from '../../common/table.ts'
-import { Refused, ServerUnreachable } from '../../orchestrator/api/client.ts'
 import { eventMessages } from '../../orchestrator/api/event-messages.ts'
+import { Refused, ServerUnreachable } from '../../orchestrator/api/transport.ts'
 import type { InstanceDetailShape, InstanceShape } from '../../orchestrator/api/wire.ts'
 import { age, span, until } from '../../orchestrator/cli/ages.ts'
-import { described } from '../../orchestrator/cli/commands/describe.ts'
+import { describedInstance } from '../../orchestrator/cli/described-instance.ts'
 import { exitCodeOf, NoToken, NotFound, Usage } from '../../orchestrator/cli/exit.ts'
 import { appended, shown } from '../../orchestrator/cli/output.ts'
 import { instancesResource, resourceOf } from '../../orchestrator/cli/resources.ts'
@@ -19,7 +19,8 @@ const instance: InstanceShape = {
   id: 'i-1',
   name: 'laptop',
   owner: { duid: '00:01', iaid: 7 },
-  template: { name: 'sample', version: 'v1' },
+  template: { name: 'sample', version: 'v1', number: 3 },
+  rule: 'laptops',
   backend: 'docker',
   host: 'h1',
   wanted: 'running',
@@ -32,6 +33,7 @@ const instance: InstanceShape = {
   failures: 0,
   lastError: null,
   nextAttemptAt: null,
+  endsAt: null,
   timelineMs: { hook: 0, stored: 3, decided: 4, sandbox: 12, started: 61, reachable: 80.4 },
   createdAt: '2026-01-01T00:00:00.000Z',
   updatedAt: '2026-01-01T00:00:01.000Z',
@@ -83,7 +85,7 @@ test('each format shows lists and single things as promised', () => {
   assert.match(shown(instancesResource, [instance], 'yaml', now), /^items:\n {2}- id: i-1\n/)
   const [head = '', row = ''] = shown(instancesResource, [instance], 'table', now).split('\n')
   assert.match(head, /^NAME +STATUS +ADDRESS +OWNER +HOST +TEMPLATE +AGE$/)
-  assert.match(row, /^laptop +running +fd00:1::7 +fd00:c::7 +h1 +sample +10m$/)
+  assert.match(row, /^laptop +running +fd00:1::7 +fd00:c::7 +h1 +sample@3 +10m$/)
   assert.equal(appended(instancesResource, [instance, instance], 'json', now).trim().split('\n').length, 2)
 })
 
@@ -94,6 +96,9 @@ test('an instance is described with its timeline, its error and its events', () 
     failures: 3,
     nextAttemptAt: '2026-01-01T00:10:05Z',
     lease: null,
+    endsAt: '2026-01-01T01:10:00Z',
+    parameters: { TITLE: 'Hello', PASSWORD: { secret: true } },
+    outputs: { url: 'http://[fd00:1::7]/' },
     events: [
       {
         id: 1,
@@ -107,7 +112,10 @@ test('an instance is described with its timeline, its error and its events', () 
       },
     ],
   }
-  const text = described(detail, now)
+  const text = describedInstance(detail, now)
+  assert.match(text, /Template: +sample@3 \(v1\)\nRule: +laptops/)
+  assert.match(text, /Ends: +in 1h/)
+  assert.match(text, /Parameter TITLE: +Hello\nParameter PASSWORD: +\(secret\)\nOutput url: +http:/)
   assert.match(text, /Last error: +no such image/)
   assert.match(text, /Next step: +in 5s/)
   assert.match(text, /reachable +80 +\+19 +it answered/)

@@ -9,7 +9,7 @@ const HOST = 'h1' as HostName
 
 function metrics() {
   const registry = new Registry()
-  const control = controlMetrics(registry, { counts: async () => ({ pending: 0, running: 0, leases: 0 }) })
+  const control = controlMetrics(registry, { counts: async () => ({ pending: 0, running: 0, leases: 0, refused: 0 }) })
   const line = async (host: string, reason: string) =>
     (await registry.metrics()).split('\n').find((text) => text.includes(`{host="${host}",reason="${reason}"}`))
   return { control, line }

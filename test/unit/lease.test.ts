@@ -122,6 +122,22 @@ describe('mergeLease', () => {
     assert.equal(replay([rich, leaseEvent(1, now, { facts: { hostname: 'b' } })])?.facts.hostname, 'b')
   })
 
+  // dnsmasq says `add` only with a packet of the device before it, with all of its tags; `old` and tables may say nothing.
+  it('forgets with a new grant what it does not say any more, as a tag that was taken away', () => {
+    const gold = leaseEvent(1, now, { facts: { hostname: 'a', tags: ['gold'], mac: '02:00:00:00:00:01' } })
+    const end = leaseEvent(1, now, { kind: 'ended', facts: {} })
+    const plain = { hostname: 'a', mac: '02:00:00:00:00:01' }
+    const again = leaseEvent(1, now + 5000, { facts: plain })
+    assert.deepEqual(replay([gold, end, again])?.facts, plain)
+    assert.deepEqual(replay([gold, again])?.facts, plain, 'its end was missed')
+    const elsewhere = leaseEvent(1, now - 5000, { facts: plain, source: 'h2' })
+    assert.deepEqual(replay([gold, elsewhere])?.facts, plain, 'it moved to where it has no tag')
+    const silver = leaseEvent(1, now + 5000, { facts: { ...plain, tags: ['silver'] } })
+    assert.deepEqual(replay([silver, leaseEvent(1, now, { facts: plain })])?.facts.tags, ['silver'], 'an old copy')
+    const poor = leaseEvent(1, now + 9000, { kind: 'confirmed', facts: {} })
+    assert.deepEqual(replay([silver, end, poor])?.facts.tags, ['silver'])
+  })
+
   it('keeps the time of the first grant over renewals, and forgets a refusal when the lease ends', () => {
     const lease = replay([leaseEvent(1, now), leaseEvent(1, now + 5000, { kind: 'confirmed' })])
     assert.deepEqual([lease?.grantedAt, lease?.updatedAt], [now, now + 1])

@@ -2,9 +2,8 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import type { Host, HostName } from '../../orchestrator/domain/host.ts'
-import { type Instance, orderFor } from '../../orchestrator/domain/instance.ts'
-import { type Action, backoff, plan } from '../../orchestrator/domain/plan.ts'
-import { template } from '../support/fixtures.ts'
+import type { Instance } from '../../orchestrator/domain/instance.ts'
+import { type Action, backoff, nextLook, nextTry, plan } from '../../orchestrator/domain/plan.ts'
 import { instance } from '../support/instances.ts'
 import { fakeHost } from '../support/orders.ts'
 
@@ -18,12 +17,13 @@ const instances: fc.Arbitrary<Instance> = fc
     generation: fc.integer({ min: 1, max: 3 }),
     settled: fc.integer({ min: 0, max: 3 }),
     dueAt: fc.constantFrom(null, now - 1, now, now + 1),
+    endsAt: fc.constantFrom(null, now - 1, now, now + 1),
   })
   // What runs has a host, and nothing is settled that was never wanted.
   .filter(({ host, state, generation, settled }) => settled <= generation && (state !== 'running' || host !== null))
   .map((fields) => instance(1, fields))
 
-/** What the reconciler records when an action succeeds. */
+/** What the reconciler records when an action succeeds, or for `expire` intake. */
 function carriedOut(before: Instance, action: Action): Instance {
   switch (action.kind) {
     case 'none':
@@ -32,8 +32,10 @@ function carriedOut(before: Instance, action: Action): Instance {
       return { ...before, dueAt: now + 15_000 }
     case 'place':
       return { ...before, host: action.host }
+    case 'expire':
+      return { ...before, wanted: 'gone', generation: before.generation + 1, dueAt: now }
     case 'ensure':
-      return { ...before, state: 'running', settled: before.generation, dueAt: null }
+      return { ...before, state: 'running', settled: before.generation, dueAt: nextLook(before) }
     case 'remove':
     case 'retire':
       return { ...before, state: 'gone', settled: before.generation, dueAt: null }
@@ -62,6 +64,8 @@ describe('plan', () => {
         }
         for (let step = 0; step < 3; step++) current = carriedOut(current, plan(current, fakeHost('h1'), now))
         assert.equal(current.state, current.wanted)
+        if (start.endsAt !== null && start.endsAt <= now) assert.equal(current.wanted, 'gone')
+        else assert.equal(current.wanted, start.wanted, 'nothing else changes what is wanted')
         if (current.state === 'running') assert.deepEqual([current.settled, current.host], [current.generation, 'h1'])
       }),
     )
@@ -99,6 +103,30 @@ describe('plan', () => {
   })
 })
 
+describe('the end of an instance', () => {
+  const runs = { host: 'h1' as HostName, state: 'running', settled: 1, dueAt: now } as const
+
+  it('comes at its time to the millisecond, whatever it is doing, and never when it has none', () => {
+    const home = fakeHost('h1')
+    for (const change of [runs, { dueAt: now }, { ...runs, state: 'pending', failures: 9 } as const]) {
+      assert.equal(plan(instance(1, { ...change, endsAt: now }), home, now).kind, 'expire')
+      assert.notEqual(plan(instance(1, { ...change, endsAt: now + 1 }), home, now).kind, 'expire')
+      assert.notEqual(plan(instance(1, { ...change, endsAt: null }), home, now).kind, 'expire')
+    }
+    assert.equal(plan(instance(1, { ...runs, wanted: 'gone', generation: 2, endsAt: now }), home, now).kind, 'remove')
+  })
+
+  it('is when an instance that needs nothing is looked at next, and no retry goes past it', () => {
+    assert.equal(nextLook(instance(1, { ...runs, endsAt: now + 5 })), now + 5)
+    assert.equal(nextLook(instance(1, runs)), null)
+    assert.equal(nextLook(instance(1, { wanted: 'gone', endsAt: now + 5 })), null)
+    assert.equal(nextTry(instance(1, { endsAt: now + 5 }), now + 60, now), now + 5)
+    assert.equal(nextTry(instance(1, { endsAt: now + 90 }), now + 60, now), now + 60)
+    assert.equal(nextTry(instance(1, { endsAt: now }), now + 60, now), now + 60, 'an end that could not be reached')
+    assert.equal(nextTry(instance(1), now + 60, now), now + 60)
+  })
+})
+
 describe('backoff', () => {
   const chance = fc.double({ min: 0, max: 1, noNaN: true })
 
@@ -118,29 +146,5 @@ describe('backoff', () => {
 
   it('never shrinks with more failures', () => {
     fc.assert(fc.property(fc.nat(2000), chance, (n, c) => assert.ok(backoff(n + 1, c) >= backoff(n, c))))
-  })
-})
-
-describe('orderFor', () => {
-  const lease = { facts: { hostname: 'laptop' } } as Parameters<typeof orderFor>[2]
-
-  it('gives every service the facts, which no template can forge', () => {
-    const [service] = template.services
-    const forged = {
-      ...service,
-      name: 'x',
-      environment: { ORCHESTRATOR_NAME: 'forged', OWN: '1' },
-    } as (typeof template.services)[0]
-    const order = orderFor(
-      instance(1),
-      { ...template, services: [forged, forged].filter((s) => s !== undefined) },
-      lease,
-    )
-    assert.equal(order.services.length, 2)
-    for (const { environment } of order.services) {
-      assert.deepEqual([environment['OWN'], environment['ORCHESTRATOR_NAME']], ['1', 'name1'])
-      assert.deepEqual([environment['ORCHESTRATOR_HOSTNAME'], environment['ORCHESTRATOR_OWNER_IAID']], ['laptop', '1'])
-    }
-    assert.deepEqual([order.generation, order.address, order.entryPort], [1, instance(1).address, template.entryPort])
   })
 })

@@ -1,4 +1,5 @@
 import type { WireOrder } from '../../../unionize/contract.ts'
+import type { WantedImage } from '../../domain/build.ts'
 import type { HostName } from '../../domain/host.ts'
 import type { Observed } from '../../domain/instance.ts'
 import type { LogOptions } from '../backend.ts'
@@ -12,5 +13,7 @@ export interface Agents {
   ensure(host: HostName, order: WireOrder, signal: AbortSignal): Promise<Observed>
   remove(host: HostName, instance: string, generation: number, signal: AbortSignal): Promise<void>
   list(host: HostName, signal: AbortSignal): Promise<readonly Observed[]>
+  /** Resolves when the host has all of these images; what it has of ours beside them may go. */
+  images(host: HostName, wanted: readonly WantedImage[], signal: AbortSignal): Promise<void>
   logs(host: HostName, instance: string, options: LogOptions, signal: AbortSignal): AsyncIterable<string>
 }
