@@ -3,7 +3,7 @@ import type { NextFunction, Request, Response } from 'express'
 import { z } from 'zod'
 import { InvalidInput, OrchestratorError, wording } from '../../common/errors.ts'
 import type { Log } from '../../common/log.ts'
-import type { ProblemShape } from './wire.ts'
+import type { FaultShape, ProblemShape } from './wire.ts'
 
 /** HTTP statuses of the error codes that come from elsewhere; whatever is not named here is an internal error. */
 const STATUS_OF_CODE: Readonly<Record<string, number>> = {
@@ -12,6 +12,12 @@ const STATUS_OF_CODE: Readonly<Record<string, number>> = {
   'image-missing': 409,
   'no-logs': 409,
   'stale-generation': 409,
+  'archive-too-large': 413,
+  'source-refused': 422,
+  'source-too-large': 413,
+  'storage-full': 507,
+  'kept-in-directory': 409,
+  'template-in-use': 409,
   'reader-too-slow': 408,
   'host-unreachable': 503,
   'engine-unreachable': 503,
@@ -22,16 +28,24 @@ const STATUS_OF_CODE: Readonly<Record<string, number>> = {
 export class Problem extends OrchestratorError {
   readonly status: number
   readonly field: string | undefined
+  /** What is wrong in files that were sent. */
+  readonly faults: readonly FaultShape[] | undefined
   readonly headers: Readonly<Record<string, string>>
   constructor(
     status: number,
     code: string,
     message: string,
-    options: { field?: string | undefined; headers?: Record<string, string>; cause?: unknown } = {},
+    options: {
+      field?: string | undefined
+      faults?: readonly FaultShape[]
+      headers?: Record<string, string>
+      cause?: unknown
+    } = {},
   ) {
     super(code, message, { retryable: status === 429 || status === 503, cause: options.cause })
     this.status = status
     this.field = options.field
+    this.faults = options.faults
     this.headers = options.headers ?? {}
   }
 
@@ -41,8 +55,13 @@ export class Problem extends OrchestratorError {
   }
 
   shape(): ProblemShape {
-    const { code, message, field } = this
-    return field === undefined ? { code, message } : { code, message, field }
+    const { code, message, field, faults } = this
+    return {
+      code,
+      message,
+      ...(field === undefined ? {} : { field }),
+      ...(faults === undefined ? {} : { faults: [...faults] }),
+    }
   }
 
   /** Any thrown value as a problem. What nobody foresaw is not told to strangers: it is in the log. */
@@ -67,7 +86,11 @@ export class Problem extends OrchestratorError {
   static #fromExpress(thrown: unknown): Problem | null {
     if (!(thrown instanceof Error) || !('status' in thrown) || typeof thrown.status !== 'number') return null
     if (thrown.status < 400 || thrown.status > 499) return null
-    if (thrown.status === 413) return new Problem(413, 'body-too-large', 'the request body is larger than 64 KiB')
+    if (thrown.status === 413) {
+      const most =
+        'limit' in thrown && typeof thrown.limit === 'number' ? `${thrown.limit / 1024} KiB` : 'the server takes'
+      return new Problem(413, 'body-too-large', `the request body is larger than ${most}`)
+    }
     return new Problem(thrown.status, 'bad-request', wording(thrown, 300))
   }
 }

@@ -6,22 +6,31 @@ import express, { type Express, type NextFunction, type Request, type Response }
 import type { Clock } from '../../common/clock.ts'
 import { OrchestratorError, wording } from '../../common/errors.ts'
 import type { Log } from '../../common/log.ts'
+import type { Catalog } from '../catalog/catalog.ts'
 import type { Intake } from '../intake.ts'
 import type { Authority } from '../pki/authority.ts'
 import type { ServerIdentity } from '../pki/server-identity.ts'
 import type { Store } from '../store/store.ts'
 import { FailureLimit, requireToken } from './auth.ts'
+import { bodyInTime } from './body-time.ts'
 import { EventStreams } from './events-stream.ts'
+import { type HostArchives, hostArchivesRoutes } from './hosts/archives.ts'
+import { type HostContexts, hostBuildsRoutes } from './hosts/builds.ts'
 import { joinRoutes } from './hosts/join.ts'
 import type { HostsSocket } from './hosts/socket.ts'
 import { type ApiMetrics, countRequests } from './metrics.ts'
 import { answerProblems, Problem } from './problem.ts'
+import { applyRoutes } from './routes/apply.ts'
+import { type BuildDesk, buildsRoutes } from './routes/builds.ts'
 import { eventsRoutes } from './routes/events.ts'
 import { fleetRoutes } from './routes/fleet.ts'
 import { healthRoutes } from './routes/health.ts'
 import { type InstanceLogs, instancesRoutes } from './routes/instances.ts'
 import { joinTokensRoutes, serverUrl } from './routes/join-tokens.ts'
 import { leasesRoutes } from './routes/leases.ts'
+import { rulesRoutes } from './routes/rules.ts'
+import { schemasRoutes } from './routes/schemas.ts'
+import { templatesRoutes } from './routes/templates.ts'
 import { API_PREFIX } from './wire.ts'
 
 export interface ApiOptions {
@@ -35,6 +44,10 @@ export interface ApiOptions {
   readonly identity: () => Promise<ServerIdentity>
   readonly store: Store
   readonly intake: Pick<Intake, 'dismiss'>
+  readonly catalog: Catalog
+  readonly builds: BuildDesk &
+    HostContexts &
+    Pick<HostArchives, 'imageFor'> & { readonly archives: Omit<HostArchives, 'imageFor'> }
   readonly logs: InstanceLogs
   readonly hosts: HostsSocket
   readonly metrics: ApiMetrics
@@ -52,6 +65,8 @@ export interface Api {
 }
 
 const BODY_LIMIT = '64kb'
+/** Of `POST /v1/apply`, which carries files. */
+const APPLY_LIMIT = '16mb'
 const IDENTITY_CHECK_MS = 86_400_000
 /** Milliseconds that requests under way have at a stop before they are cut off. */
 const STOP_WITHIN_MS = 3_000
@@ -65,7 +80,8 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const app = apiApp(options, stopping.signal, () => serverUrl(options.name, port))
   const server = createServer(tlsOptions(identity, authority), app)
   server.headersTimeout = 10_000
-  server.requestTimeout = 30_000
+  // Of the body alone, which may be large: see bodyInTime.
+  server.requestTimeout = 0
   server.on('upgrade', (request, socket, head) => hosts.upgrade(request, socket, head))
   server.on('tlsClientError', (error) => log.debug('api.tls', wording(error)))
   server.on('clientError', (error, socket) => {
@@ -109,7 +125,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
 
 /** The express app: parsing, tokens, routes, problems. */
 function apiApp(options: ApiOptions, stopping: AbortSignal, url: () => string): Express {
-  const { store, clock, log, metrics, intake, logs, authority, hosts } = options
+  const { store, clock, log, metrics, intake, catalog, builds, logs, authority, hosts } = options
   const limit = new FailureLimit(clock)
   const app = express()
   app.disable('x-powered-by')
@@ -118,13 +134,24 @@ function apiApp(options: ApiOptions, stopping: AbortSignal, url: () => string): 
   app.use(countRequests(metrics))
   app.use(plainHeaders)
   app.use(healthRoutes({ store, log, metrics, stopping }))
+  app.use(bodyInTime)
   const body = express.json({ limit: BODY_LIMIT, strict: true })
   app.use('/v1/hosts/join', body)
   app.use(joinRoutes({ store, clock, log, authority, limit, metrics, hosts }))
-  app.use(API_PREFIX, requireToken({ store, clock, limit, metrics }), body)
+  const archives: HostArchives = { ...builds.archives, imageFor: builds.imageFor }
+  app.use(hostArchivesRoutes({ store, archives, log }))
+  app.use(hostBuildsRoutes({ store, contexts: builds }))
+  app.use(API_PREFIX, requireToken({ store, clock, limit, metrics }))
+  app.use('/v1/apply', express.json({ limit: APPLY_LIMIT, strict: true }))
+  app.use(API_PREFIX, body)
   app.use(leasesRoutes(store))
   app.use(instancesRoutes({ store, clock, intake, logs, metrics, stopping }))
   app.use(fleetRoutes(store))
+  app.use(templatesRoutes({ store, catalog }))
+  app.use(applyRoutes(catalog))
+  app.use(rulesRoutes({ store, catalog, clock }))
+  app.use(buildsRoutes({ store, builds, clock, metrics, stopping }))
+  app.use(schemasRoutes())
   app.use(eventsRoutes(store, new EventStreams({ store, clock, log, metrics, stopping })))
   app.use(joinTokensRoutes({ store, clock, authority, url }))
   app.use((request) => {

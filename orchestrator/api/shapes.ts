@@ -2,8 +2,7 @@ import type { StoredEvent } from '../domain/event.ts'
 import type { Host } from '../domain/host.ts'
 import type { Instance, Marks } from '../domain/instance.ts'
 import type { Lease } from '../domain/lease.ts'
-import type { Template } from '../domain/template.ts'
-import type { EventShape, HostShape, InstanceShape, LeaseShape, TemplateShape } from './wire.ts'
+import type { EventShape, HostShape, InstanceShape, LeaseShape } from './wire.ts'
 
 /** @param instance the lease's living instance */
 export function leaseToShape(lease: Lease, instance: Pick<Instance, 'id'> | null): LeaseShape {
@@ -24,25 +23,32 @@ export function leaseToShape(lease: Lease, instance: Pick<Instance, 'id'> | null
   }
 }
 
-/** @param hostConnected whether the instance's host (or, before one is chosen, the one it came from) is connected */
-export function instanceToShape(instance: Instance, hostConnected: boolean): InstanceShape {
+/**
+ * @param hostConnected whether the instance's host (or, before one is chosen, the one it came from) is connected
+ * @param number of the version of its template
+ */
+export function instanceToShape(instance: Instance, hostConnected: boolean, number: number): InstanceShape {
+  const status = statusOf(instance, hostConnected)
   return {
     id: instance.id,
     name: instance.name,
     owner: { ...instance.owner },
-    template: { ...instance.template },
+    template: { ...instance.template, number },
+    rule: instance.rule,
     backend: instance.backend,
     host: instance.host,
     wanted: instance.wanted,
     state: instance.state,
-    status: statusOf(instance, hostConnected),
+    status,
     generation: instance.generation,
     settled: instance.settled,
     address: instance.address,
     ownerAddress: instance.ownerAddress,
     failures: instance.failures,
     lastError: instance.lastError,
-    nextAttemptAt: isoOrNull(instance.dueAt),
+    // What runs is due when its time is up, and that is no attempt.
+    nextAttemptAt: status === 'running' ? null : isoOrNull(instance.dueAt),
+    endsAt: isoOrNull(instance.endsAt),
     timelineMs: timelineOf(instance.marks),
     createdAt: iso(instance.createdAt),
     updatedAt: iso(instance.updatedAt),
@@ -69,19 +75,6 @@ export function hostToShape(host: Host, instances: number): HostShape {
     engine: host.facts.engine ?? null,
     kernel: host.facts.kernel ?? null,
     version: host.facts.version ?? null,
-    instances,
-  }
-}
-
-export function templateToShape(template: Template, instances: number): TemplateShape {
-  return {
-    name: template.name,
-    version: template.version,
-    summary: template.summary,
-    backend: template.backend,
-    images: template.services.map((service) => service.image),
-    entryPort: template.entryPort,
-    graceSeconds: template.graceMs / 1000,
     instances,
   }
 }

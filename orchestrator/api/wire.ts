@@ -40,7 +40,9 @@ export const instanceShape = z.object({
   id: z.string(),
   name: z.string(),
   owner,
-  template: z.object({ name: z.string(), version: z.string() }),
+  template: z.object({ name: z.string(), version: z.string(), number: z.number() }),
+  /** The rule that gave it; null: the default. */
+  rule: z.string().nullable(),
   backend: z.string(),
   host: z.string().nullable(),
   wanted: z.enum(['running', 'gone']),
@@ -54,6 +56,8 @@ export const instanceShape = z.object({
   failures: z.number(),
   lastError: z.string().nullable(),
   nextAttemptAt: time.nullable(),
+  /** When it ends although its lease goes on; null: never. */
+  endsAt: time.nullable(),
   timelineMs: timelineShape,
   createdAt: time,
   updatedAt: time,
@@ -73,17 +77,191 @@ export const hostShape = z.object({
 })
 export type HostShape = z.infer<typeof hostShape>
 
+/** A fault or note at one place of a file that was sent. */
+export const faultShape = z.object({
+  file: z.string(),
+  line: z.number().nullable(),
+  key: z.string(),
+  message: z.string(),
+})
+export type FaultShape = z.infer<typeof faultShape>
+
+/** A value of a parameter or output; that of a secret is never told: `{"secret": true}`. */
+export const valueShape = z.union([z.string(), z.number(), z.boolean(), z.object({ secret: z.literal(true) })])
+export const parameterShape = z.object({
+  name: z.string(),
+  type: z.enum(['string', 'integer', 'number', 'boolean', 'enum', 'secret', 'file']),
+  description: z.string().nullable(),
+  required: z.boolean(),
+  default: valueShape.nullable(),
+  values: z.array(z.string()).nullable(),
+  pattern: z.string().nullable(),
+  least: z.number().nullable(),
+  most: z.number().nullable(),
+})
+export type ParameterShape = z.infer<typeof parameterShape>
+
+/** One version of a template. `GET /v1/templates`: those rolled out; `?all=true` and `/v1/templates/:name/versions`: all. */
 export const templateShape = z.object({
   name: z.string(),
+  /** Content hash, and the number that people use: `web@3`. */
   version: z.string(),
+  number: z.number(),
+  /** Whether rules that name no version give this one. */
+  current: z.boolean(),
+  origin: z.enum(['directory', 'api']),
+  kind: z.enum(['standard', 'ad-hoc']),
   summary: z.string(),
   backend: z.string(),
+  base: z.string().nullable(),
   images: z.array(z.string()),
   entryPort: z.number().nullable(),
   graceSeconds: z.number(),
+  lifetimeSeconds: z.number().nullable(),
   instances: z.number(),
 })
 export type TemplateShape = z.infer<typeof templateShape>
+
+/** `GET /v1/templates/:name[@number|@version]` */
+export const templateDetailShape = templateShape.extend({
+  parameters: z.array(parameterShape),
+  outputs: z.array(z.object({ name: z.string(), type: z.string(), description: z.string().nullable() })),
+  /** The stack as YAML, without the content of secrets. */
+  stack: z.string(),
+  /** Paths and sizes (bytes) of the files that belong to it. */
+  files: z.array(z.object({ path: z.string(), bytes: z.number() })),
+  weakens: z.array(z.string()),
+  /** Names of the rules and templates that refer to it, and of its living instances. */
+  usedBy: z.object({ rules: z.array(z.string()), templates: z.array(z.string()), instances: z.array(z.string()) }),
+})
+export type TemplateDetailShape = z.infer<typeof templateDetailShape>
+
+/**
+ * `POST /v1/apply`: files as `orctl apply -f` read them, base64 by path relative to what was named. A YAML file with `services`
+ * or `x-orchestrator` is a template, one with `rules` the rules; others belong to a template beside or above them.
+ */
+export const applyRequest = z.strictObject({
+  files: z.record(z.string().max(1024), z.base64()),
+  /** Say what would change, and change nothing. */
+  dryRun: z.boolean().default(false),
+  /** Keep new versions without rolling them out. */
+  hold: z.boolean().default(false),
+})
+export type ApplyRequest = z.input<typeof applyRequest>
+/** 200 also with faults when dryRun; else 422 with code `faulty-files` and these faults, and nothing was changed. */
+export const applyShape = z.object({
+  changes: z.array(
+    z.object({
+      kind: z.enum(['template', 'rules']),
+      name: z.string(),
+      action: z.enum(['created', 'changed', 'unchanged']),
+      /** Number of the template's version, or the rules' revision; of a dry run: what it would be. */
+      version: z.number(),
+      /** Unified diff of what people wrote, against what is in force; '' when unchanged. Secrets are left out. */
+      diff: z.string(),
+    }),
+  ),
+  faults: z.array(faultShape),
+  notes: z.array(faultShape),
+})
+export type ApplyShape = z.infer<typeof applyShape>
+
+/** `POST /v1/templates/:name/rollout`: a version's number or hash, or `previous`. Answers with the template's shape. */
+export const rolloutRequest = z.strictObject({ to: z.union([z.string().max(64), z.number().int().positive()]) })
+/** `GET /v1/templates/:name/diff?from=&to=`: unified diff of two versions. */
+export const diffShape = z.object({ from: z.number(), to: z.number(), diff: z.string() })
+export type DiffShape = z.infer<typeof diffShape>
+
+/** One rule in `GET /v1/rules`, in order. */
+export const ruleShape = z.object({
+  position: z.number(),
+  name: z.string(),
+  /** As in the file. */
+  match: z.record(z.string(), z.unknown()),
+  /** null: nothing. */
+  give: z
+    .object({
+      template: z.string(),
+      version: z.union([z.string(), z.number()]).nullable(),
+      parameters: z.record(z.string(), valueShape),
+      backend: z.string().nullable(),
+      lifetimeSeconds: z.number().nullable(),
+      graceSeconds: z.number().nullable(),
+      most: z.number().nullable(),
+    })
+    .nullable(),
+  instances: z.number(),
+})
+export type RuleShape = z.infer<typeof ruleShape>
+/** `GET /v1/rules` */
+export const rulesShape = z.object({
+  revision: z.number(),
+  origin: z.enum(['directory', 'api', 'default']),
+  quotas: z.object({ total: z.number().nullable(), perOwner: z.number().nullable() }),
+  items: z.array(ruleShape),
+})
+export type RulesShape = z.infer<typeof rulesShape>
+
+/** `POST /v1/rules/test`: a lease as it might be; what is left out is unknown to the rules. `at`: when; default now. */
+export const ruleTestRequest = z.strictObject({
+  duid: z.string().max(400).optional(),
+  iaid: z.number().int().min(0).max(0xffff_ffff).optional(),
+  address: z.ipv6().optional(),
+  mac: z.string().max(64).optional(),
+  tags: z.array(z.string().max(255)).max(64).optional(),
+  relay: z.ipv6().optional(),
+  interface: z.string().max(64).optional(),
+  source: z.string().max(64).optional(),
+  hostname: z.string().max(255).optional(),
+  mudUrl: z.string().max(2048).optional(),
+  vendorClass: z.string().max(1024).optional(),
+  userClasses: z.array(z.string().max(255)).max(32).optional(),
+  at: time.optional(),
+})
+export type RuleTestRequest = z.infer<typeof ruleTestRequest>
+export const ruleTestShape = z.object({
+  /** The rule that decides; null: none matches. */
+  rule: z.string().nullable(),
+  /** What it gives; null: nothing. */
+  template: z.object({ name: z.string(), number: z.number(), version: z.string() }).nullable(),
+  /** Why an instance would be refused all the same (a quota, a parameter); null: it would not. */
+  refusal: z.string().nullable(),
+  /** Each rule up to the one that decides, with the first thing that did not match in words; null: it matched. */
+  considered: z.array(z.object({ name: z.string(), mismatch: z.string().nullable() })),
+})
+export type RuleTestShape = z.infer<typeof ruleTestShape>
+
+/**
+ * `GET /v1/builds`, `GET /v1/builds/:id`; `GET /v1/builds/:id/log?follow=` is text/plain; `DELETE /v1/builds/:id` ends one
+ * (202; 409 `build-ended`).
+ */
+export const buildShape = z.object({
+  id: z.string(),
+  template: z.string(),
+  source: z.string(),
+  state: z.enum(['waiting', 'building', 'done', 'failed']),
+  host: z.string().nullable(),
+  image: z.string().nullable(),
+  error: z.string().nullable(),
+  createdAt: time,
+  updatedAt: time,
+})
+export type BuildShape = z.infer<typeof buildShape>
+/**
+ * `POST /v1/builds?template=NAME&source=TEXT[&format=tar|tgz|zip][&base=TYPE]`: the body is the context (a directory is sent as
+ * tar); or a JSON body for a git repository. 202 with the build; 413 too large; 422 for what is refused in an archive.
+ */
+export const gitBuildRequest = z.strictObject({
+  template: z.string().max(63),
+  git: z.strictObject({
+    url: z.string().max(2048),
+    ref: z.string().max(255).optional(),
+    directory: z.string().max(1024).optional(),
+  }),
+  /** Type whose base image a generated Dockerfile begins with; absent: the source has a Dockerfile. */
+  base: z.string().max(512).optional(),
+})
+export type GitBuildRequest = z.infer<typeof gitBuildRequest>
 
 export const eventShape = z.object({
   id: z.number(),
@@ -98,11 +276,21 @@ export const eventShape = z.object({
 export type EventShape = z.infer<typeof eventShape>
 
 /** `GET /v1/instances/:idOrName`: the instance with its lease and its last events. */
-export const instanceDetailShape = instanceShape.extend({ lease: leaseShape.nullable(), events: z.array(eventShape) })
+export const instanceDetailShape = instanceShape.extend({
+  lease: leaseShape.nullable(),
+  parameters: z.record(z.string(), valueShape),
+  outputs: z.record(z.string(), valueShape).nullable(),
+  events: z.array(eventShape),
+})
 export type InstanceDetailShape = z.infer<typeof instanceDetailShape>
 
-/** Every refusal: `code` is stable, `field` names what is wrong in the request. */
-export const problemShape = z.object({ code: z.string(), message: z.string(), field: z.string().optional() })
+/** Every refusal: `code` is stable, `field` names what is wrong in the request, `faults` what is wrong in files that it sent. */
+export const problemShape = z.object({
+  code: z.string(),
+  message: z.string(),
+  field: z.string().optional(),
+  faults: z.array(faultShape).optional(),
+})
 export type ProblemShape = z.infer<typeof problemShape>
 
 /** `POST /v1/join-tokens`: `command` is the line to paste on the new host. The token is shown this once. */
@@ -128,7 +316,7 @@ export const listOf = <T extends z.ZodType>(item: T) => z.object({ items: z.arra
 /**
  * Routes: GET /v1/leases, /v1/instances[?all=true], /v1/instances/:id, /v1/hosts, /v1/templates, /v1/events?after=&limit=&instance=
  * (with `Accept: text/event-stream`: a stream, resumed by Last-Event-ID), /v1/instances/:id/logs?tail=&follow=&service= (text/plain),
- * DELETE /v1/instances/:id (202: wanted gone; 404), POST /v1/join-tokens, POST /v1/hosts/join (no token but the one-time one),
+ * DELETE /v1/instances/:id (202: wanted gone; 404), DELETE /v1/templates/:name (204; 409 `template-in-use` says by whom), POST /v1/join-tokens, POST /v1/hosts/join (no token but the one-time one),
  * GET /healthz, /readyz, /metrics (no token).
  */
 export const API_PREFIX = '/v1'

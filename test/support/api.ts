@@ -9,15 +9,20 @@ import { type HostsSocket, hostsSocket } from '../../orchestrator/api/hosts/sock
 import { apiMetrics } from '../../orchestrator/api/metrics.ts'
 import type { InstanceLogs } from '../../orchestrator/api/routes/instances.ts'
 import { type Api, startApi } from '../../orchestrator/api/server.ts'
+import { type Builds, startBuilds } from '../../orchestrator/builds/builds.ts'
+import { type BuildSettings, buildSettings } from '../../orchestrator/builds/settings.ts'
+import { type Catalog, createCatalog } from '../../orchestrator/catalog/catalog.ts'
+import { createChooser } from '../../orchestrator/catalog/choose.ts'
 import type { Observed } from '../../orchestrator/domain/instance.ts'
 import { createIntake, type Intake } from '../../orchestrator/intake.ts'
 import { type Authority, openAuthority } from '../../orchestrator/pki/authority.ts'
+import { openSeal, type Seal } from '../../orchestrator/pki/seal.ts'
 import { serverIdentity } from '../../orchestrator/pki/server-identity.ts'
 import { firstApiToken } from '../../orchestrator/pki/tokens.ts'
 import type { Store } from '../../orchestrator/store/store.ts'
-import { pool, silent, template } from './fixtures.ts'
+import { pool, rollOut, silent } from './fixtures.ts'
 
-/** The API on a free port, over a store, with nothing behind it that acts. */
+/** The API on a free port, over a store that has at least the sample template, with nothing behind it that acts. */
 export interface TestApi extends AsyncDisposable {
   readonly api: Api
   readonly directory: string
@@ -26,6 +31,9 @@ export interface TestApi extends AsyncDisposable {
   readonly authority: Authority
   readonly store: Store
   readonly intake: Intake
+  readonly catalog: Catalog
+  readonly builds: Builds
+  readonly seal: Seal
   readonly hosts: HostsSocket
   /** What hosts told, in order. */
   readonly news: string[]
@@ -42,7 +50,13 @@ export interface TestApiOptions {
   readonly livenessMs?: number
   readonly intake?: (real: Intake) => Intake
   readonly logs?: InstanceLogs
+  readonly builds?: Partial<BuildSettings>
 }
+
+/** Those that hold when nobody says otherwise. */
+export const defaultBuildSettings = Object.fromEntries(
+  Object.entries(buildSettings).map(([name, setting]) => [name, setting.default]),
+) as unknown as BuildSettings
 
 async function* noLogs(): AsyncIterable<string> {}
 
@@ -51,7 +65,12 @@ export async function testApi(options: TestApiOptions): Promise<TestApi> {
   const directory = mkdtempSync('/tmp/orchestrator-api-')
   const authority = await openAuthority({ directory, clock, log })
   await firstApiToken(directory, store)
-  const real = createIntake({ store, clock, pool, template: () => template, wake: () => {} })
+  const seal = await openSeal(directory)
+  if ((await store.heads()).length === 0) await rollOut(store)
+  const chooser = createChooser({ fallback: () => 'sample', seal })
+  const limits = { trusted: ['trusted'], checkTemplate: () => {}, backends: ['fake', 'docker'] }
+  const catalog = createCatalog({ store, clock, seal, ...limits, changed: () => {}, counted: () => {} }, chooser)
+  const real = createIntake({ store, clock, pool, chooser, wake: () => {} })
   const intake = options.intake?.(real) ?? real
   const metrics = apiMetrics(new Registry())
   const news: string[] = []
@@ -74,6 +93,11 @@ export async function testApi(options: TestApiOptions): Promise<TestApi> {
       dropped: (host, packets) => void dropped.push([host, packets]),
     },
   })
+  const builds = await startBuilds({
+    ...{ store, hosts, directory, clock, log },
+    settings: { ...defaultBuildSettings, ...options.builds },
+    changed: () => {},
+  })
   const api = await startApi({
     address: '127.0.0.1',
     port: 0,
@@ -82,6 +106,8 @@ export async function testApi(options: TestApiOptions): Promise<TestApi> {
     identity: () => serverIdentity({ directory, names, authority, clock, log }),
     store,
     intake,
+    catalog,
+    builds,
     logs: options.logs ?? noLogs,
     hosts,
     metrics,
@@ -96,6 +122,9 @@ export async function testApi(options: TestApiOptions): Promise<TestApi> {
     authority,
     store,
     intake,
+    catalog,
+    builds,
+    seal,
     hosts,
     news,
     observed,
@@ -103,6 +132,7 @@ export async function testApi(options: TestApiOptions): Promise<TestApi> {
     dropped,
     async [Symbol.asyncDispose]() {
       await api.stop()
+      await builds.stop()
       rmSync(directory, { recursive: true, force: true })
     },
   }

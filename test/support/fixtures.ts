@@ -2,33 +2,49 @@ import type { Clock } from '../../common/clock.ts'
 import { parseDuid } from '../../common/duid.ts'
 import { parseIpv6, parsePrefix } from '../../common/ipv6.ts'
 import type { Log } from '../../common/log.ts'
+import { type ServiceSpec, serviceShape } from '../../common/service-spec.ts'
 import type { AddressPool } from '../../orchestrator/domain/addressing.ts'
 import type { LeaseEvent, Owner } from '../../orchestrator/domain/lease.ts'
-import type { Template } from '../../orchestrator/domain/template.ts'
+import type { Template, TemplateContent } from '../../orchestrator/domain/template.ts'
 import type { LeaseItem } from '../../orchestrator/intake.ts'
+import type { Store } from '../../orchestrator/store/store.ts'
 
 export const silent: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
 
 export const pool: AddressPool = { prefix: parsePrefix('fd00:1::/64'), reserved: 15 }
 
-export const template: Template = {
-  name: 'sample',
-  version: 'v1',
+/** A service with every default filled in. */
+export function service(change: Partial<ServiceSpec> = {}): ServiceSpec {
+  const least = { name: 'web', image: 'orchestrator/sample:latest', environment: {}, memoryBytes: 64 << 20, pids: 64 }
+  return { ...serviceShape.parse({ ...least, capabilities: [], stopGraceMs: 0 }), ...change }
+}
+
+/** One web page, from one image, for the fake backend. */
+export const content: TemplateContent = {
   summary: 'a web page',
   backend: 'fake',
-  services: [
-    {
-      name: 'web',
-      image: 'orchestrator/sample:latest',
-      environment: {},
-      memoryBytes: 64 << 20,
-      pids: 64,
-      capabilities: [],
-      stopGraceMs: 0,
-    },
-  ],
-  entryPort: 80,
-  graceMs: 0,
+  kind: 'standard',
+  base: null,
+  parameters: [],
+  fixed: {},
+  outputs: [],
+  entry: { service: 'web', port: 80 },
+  lifetime: { graceMs: 0, mostMs: null },
+  stack: { services: { web: { image: 'orchestrator/sample:latest' } } },
+  files: {},
+  images: ['orchestrator/sample:latest'],
+  weakens: [],
+}
+
+export const template: Template = { name: 'sample', version: 'v1', number: 1, ...content }
+
+/** Keeps a template as its next version and makes it the one that is rolled out. */
+export async function rollOut(store: Store, { name, version, number: _, ...rest }: Template = template): Promise<void> {
+  await store.transaction(async (tx) => {
+    await tx.putTemplate({ name, version }, rest, 1)
+    const previous = (await tx.head(name))?.version ?? null
+    await tx.putHead({ name, version, previous, origin: 'api' }, 1)
+  })
 }
 
 /** A clock that stands still until told; `wait` ends when time reaches its end. */

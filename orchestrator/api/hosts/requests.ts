@@ -5,7 +5,7 @@ import { printable } from './from-wire.ts'
 /** Characters of log output that may wait for a reader before it is dropped as too slow. */
 const MOST_WAITING_OUTPUT = 8 * 1024 * 1024
 
-type Request = Extract<ToHost, { type: 'ensure' | 'remove' | 'list' | 'logs' }>
+type Request = Extract<ToHost, { type: 'ensure' | 'remove' | 'list' | 'images' | 'build' | 'logs' }>
 /** A request before it has its number. */
 export type Question = Request extends infer R ? (R extends Request ? Omit<R, 'id'> : never) : never
 type Result = Extract<FromHost, { type: 'result' }>

@@ -3,7 +3,8 @@ import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { HostUnreachable, wording } from '../../../common/errors.ts'
-import { HOSTS_SOCKET_PATH, MAX_MESSAGE_BYTES, type WireOrder } from '../../../unionize/contract.ts'
+import { HOSTS_SOCKET_PATH, MAX_MESSAGE_BYTES, type ToHost, type WireOrder } from '../../../unionize/contract.ts'
+import type { WantedImage } from '../../domain/build.ts'
 import type { HostName } from '../../domain/host.ts'
 import type { Observed } from '../../domain/instance.ts'
 import { sameHash } from '../../pki/tokens.ts'
@@ -19,6 +20,9 @@ export interface HostsSocketOptions extends ConnectionOptions {
   readonly metrics: ApiMetrics
 }
 
+/** What a host is asked to build; its context is fetched by the host. */
+export type BuildQuestion = Omit<Extract<ToHost, { type: 'build' }>, 'type' | 'id'>
+
 /**
  * Where the hosts' daemons connect, and by which they are asked. What is asked rejects with HostUnreachable when the host
  * is not connected or the connection ends before the answer, with the host's own OrchestratorError when it refused, and
@@ -28,7 +32,13 @@ export interface HostsSocket {
   ensure(host: HostName, order: WireOrder, signal: AbortSignal): Promise<Observed>
   remove(host: HostName, instance: string, generation: number, signal: AbortSignal): Promise<void>
   list(host: HostName, signal: AbortSignal): Promise<readonly Observed[]>
+  /** Resolves when the host has all of these images; what it has of ours beside them may go. */
+  images(host: HostName, wanted: readonly WantedImage[], signal: AbortSignal): Promise<void>
+  /** The log of a build as it comes; ends when it is done, throws when it failed. */
+  build(host: HostName, question: BuildQuestion, signal: AbortSignal): AsyncIterable<string>
   logs(host: HostName, instance: string, options: OutputOptions, signal: AbortSignal): AsyncIterable<string>
+  /** Names of the hosts that may be asked now. */
+  connected(): readonly HostName[]
   /** Takes over an HTTP upgrade request of the TLS server, or refuses it with a problem. */
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void
   /** Ends a host's connection because it joined anew: its old certificate is void. */
@@ -97,6 +107,18 @@ class Hosts implements HostsSocket {
 
   async list(...[host, signal]: Parameters<HostsSocket['list']>) {
     return (await this.#ask(host, { type: 'list' }, signal)).map(observedOf)
+  }
+
+  async images(...[host, wanted, signal]: Parameters<HostsSocket['images']>) {
+    await this.#ask(host, { type: 'images', wanted: [...wanted] }, signal)
+  }
+
+  async *build(...[host, question, signal]: Parameters<HostsSocket['build']>) {
+    yield* this.#connectionOf(host).requests.stream({ type: 'build', ...question }, signal)
+  }
+
+  connected(): readonly HostName[] {
+    return [...this.#current.keys()]
   }
 
   async *logs(...[host, instance, logOptions, signal]: Parameters<HostsSocket['logs']>) {

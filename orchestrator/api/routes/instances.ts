@@ -10,7 +10,8 @@ import type { OutputOptions } from '../output-options.ts'
 import { SlowReader, whileRead, writePaced } from '../paced-response.ts'
 import { accept, flagParameter, Problem } from '../problem.ts'
 import { eventToShape, instanceToShape, leaseToShape } from '../shapes.ts'
-import type { InstanceDetailShape } from '../wire.ts'
+import { parametersToShape } from '../template-shapes.ts'
+import type { InstanceDetailShape, InstanceShape } from '../wire.ts'
 
 /** What an instance's services print; rejects with HostUnreachable and the like. */
 export type InstanceLogs = (instance: Instance, options: OutputOptions, signal: AbortSignal) => AsyncIterable<string>
@@ -45,8 +46,9 @@ export function instancesRoutes(options: InstancesOptions): Router {
 
   router.get('/v1/instances', async (request, response) => {
     const { all } = accept(listQuery, request.query)
-    const [instances, hosts] = await Promise.all([store.instances(all ? {} : { live: true }), store.hosts()])
-    response.json({ items: instances.map((instance) => instanceToShape(instance, hostConnected(instance, hosts))) })
+    const instances = await store.instances(all ? {} : { live: true })
+    const shape = await shaper(store)
+    response.json({ items: instances.map(shape) })
   })
 
   router.get('/v1/instances/:id', async (request, response) => {
@@ -58,7 +60,8 @@ export function instancesRoutes(options: InstancesOptions): Router {
     const found = await foundInstance(store, request.params.id)
     const dismissed = await intake.dismiss(found.id)
     if (dismissed === null) throw new Problem(404, 'not-found', `instance ${found.name} is gone already`)
-    response.status(202).json(instanceToShape(dismissed, hostConnected(dismissed, await store.hosts())))
+    const shape = await shaper(store)
+    response.status(202).json(shape(dismissed))
   })
 
   router.get('/v1/instances/:id/logs', async (request, response) => {
@@ -77,17 +80,30 @@ export async function foundInstance(store: Store, given: string): Promise<Instan
   return instance
 }
 
+/** Shows instances with the numbers of their templates' versions. */
+async function shaper(store: Store): Promise<(instance: Instance) => InstanceShape> {
+  const [hosts, versions] = await Promise.all([store.hosts(), store.templateNumbers()])
+  const numbers = new Map(versions.map(({ name, version, number }) => [`${name}@${version}`, number]))
+  return (instance) => {
+    const { name, version } = instance.template
+    return instanceToShape(instance, hostConnected(instance, hosts), numbers.get(`${name}@${version}`) ?? 0)
+  }
+}
+
 async function detailOf(store: Store, instance: Instance): Promise<InstanceDetailShape> {
-  const [lease, events, hosts, living] = await Promise.all([
+  const [lease, events, template, shape, living] = await Promise.all([
     store.lease(instance.owner),
     store.events({ limit: DETAIL_EVENTS, instance: instance.id }),
-    store.hosts(),
+    store.template(instance.template),
+    shaper(store),
     instance.state === 'gone' ? store.instances({ live: true }) : [instance],
   ])
   const { duid, iaid } = instance.owner
   const current = living.find((other) => other.owner.duid === duid && other.owner.iaid === iaid) ?? null
   return {
-    ...instanceToShape(instance, hostConnected(instance, hosts)),
+    ...shape(instance),
+    parameters: parametersToShape(instance.parameters, template?.parameters ?? []),
+    outputs: instance.outputs,
     lease: lease === null ? null : leaseToShape(lease, current),
     events: events.map(eventToShape),
   }
