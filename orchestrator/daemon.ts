@@ -1,169 +1,218 @@
 import { join } from 'node:path'
 import { Registry } from '@prometheus-io/client'
 import { systemClock } from '../common/clock.ts'
-import { OrchestratorError, wording } from '../common/errors.ts'
+import { InvalidInput, OrchestratorError, wording } from '../common/errors.ts'
 import { parsePrefix } from '../common/ipv6.ts'
 import type { Log } from '../common/log.ts'
-import type { HostNews } from './api/hosts/connection.ts'
 import { hostsSocket } from './api/hosts/socket.ts'
 import { apiMetrics } from './api/metrics.ts'
-import { type Api, startApi } from './api/server.ts'
+import { startApi } from './api/server.ts'
 import type { Backend, LogOptions } from './backends/backend.ts'
 import { dockerBackend } from './backends/docker/docker.ts'
+import { type Builds, startBuilds } from './builds/builds.ts'
+import type { CatalogContext } from './catalog/apply.ts'
+import { createCatalog } from './catalog/catalog.ts'
+import { createChooser } from './catalog/choose.ts'
+import { followDirectory } from './catalog/directory.ts'
 import type { Instance } from './domain/instance.ts'
 import type { Template } from './domain/template.ts'
-import { createIntake } from './intake.ts'
-import { controlMetrics } from './metrics.ts'
+import { hostNews } from './host-news.ts'
+import { createIntake, type Intake } from './intake.ts'
+import { type ControlMetrics, controlMetrics } from './metrics.ts'
 import { openAuthority } from './pki/authority.ts'
+import { openSeal, type Seal } from './pki/seal.ts'
 import { serverIdentity } from './pki/server-identity.ts'
 import { firstApiToken } from './pki/tokens.ts'
+import { type Preparation, startPreparation } from './preparation.ts'
+import { pruneRegularly } from './pruning.ts'
 import { type Reconciler, startReconciler } from './reconciler/reconciler.ts'
 import type { Settings } from './settings.ts'
 import { openStore } from './store/knex.ts'
 import type { Store } from './store/store.ts'
-import { chooseTemplate, readTemplates } from './templates.ts'
 
 /** The whole daemon, as it runs. */
 export interface Daemon {
   readonly port: number
-  /** Reads certificate and templates again; faulty ones change nothing and throw. */
+  /** Reads certificate and catalog directory again; faulty ones change nothing and throw. */
   reload(): Promise<void>
   /** Ends streams and connections, then work under way, then the store. Instances go on. */
   stop(): Promise<void>
 }
 
 const LIVENESS_MS = 15_000
-const PRUNE_MS = 3_600_000
-/** Characters of an event's kind that the store takes. */
-const KIND_MOST = 64
+
+/** What everything else stands on. */
+interface Ground {
+  readonly settings: Settings
+  readonly version: string
+  readonly log: Log
+  readonly store: Store
+  readonly seal: Seal
+  readonly registry: Registry
+  readonly control: ControlMetrics
+  /** What is to be ended at the stop, last one first. */
+  readonly ends: (() => Promise<void>)[]
+}
+
+/** Those who act. */
+interface Actors {
+  readonly reconciler: Reconciler
+  readonly preparation: Preparation
+  readonly builds: Builds
+}
 
 /** Puts all parts together. @throws OrchestratorError when one of them cannot start; nothing is left running then */
 export async function startDaemon(settings: Settings, version: string, log: Log): Promise<Daemon> {
-  const clock = systemClock
   const directory = settings['state.directory']
-  const authority = await openAuthority({ directory, clock, log })
+  const seal = await openSeal(directory)
   const store = await openStore(storeUrl(settings))
-  const ends: (() => Promise<void>)[] = [() => store.close()]
+  const ends: Ground['ends'] = [() => store.close()]
   const stop = async () => {
     for (const end of ends.splice(0).reverse()) await end()
   }
   try {
-    await store.disconnectAllHosts(clock.now())
-    const token = await firstApiToken(directory, store)
-    if (token.made) log.info('token.made', `the first API token was written to ${token.file}`)
     const registry = new Registry()
     const control = controlMetrics(registry, store)
-    const metrics = apiMetrics(registry)
-    const backends = new Map<string, Backend>()
-    let template = chooseTemplate(readTemplates(settings['templates.directory']), settings['templates.default'])
-
-    let reconciler: Reconciler | undefined
-    const pool = { prefix: parsePrefix(settings['instances.prefix']), reserved: settings['instances.reserved'] }
-    const intake = createIntake({ store, clock, pool, template: () => template, wake: () => reconciler?.wake() })
-    const news = hostNews(() => reconciler, store, control, log)
-    const hosts = hostsSocket({ store, intake, clock, log, news, version, livenessMs: LIVENESS_MS, metrics })
-    for (const backend of [dockerBackend({ agents: hosts })]) backends.set(backend.name, backend)
-    template = await loadTemplates(settings, store, backends)
-
-    const started = startReconciler(
-      {
-        store,
-        clock,
-        log,
-        backends,
-        random: Math.random,
-        actionMs: settings['reconciler.action-seconds'] * 1000,
-        measured: control.action,
-      },
-      {
-        concurrency: settings['reconciler.concurrency'],
-        perHost: settings['reconciler.per-host'],
-        resyncMs: settings['reconciler.resync-seconds'] * 1000,
-      },
-    )
-    reconciler = started
-    ends.push(() => started.stop())
-    ends.push(pruneRegularly(store, settings['events.keep'], log))
-    const names = settings['server.names']
-    const api: Api = await startApi({
-      address: settings['server.address'],
-      port: settings['server.port'],
-      name: names[0] ?? 'localhost',
-      authority,
-      identity: () => serverIdentity({ directory, names, authority, clock, log }),
-      store,
-      intake,
-      logs: (instance, options, signal) => instanceLogs(backends, store, instance, options, signal),
-      hosts,
-      metrics,
-      clock,
-      log,
-    })
-    ends.push(() => api.stop())
-    return {
-      port: api.port,
-      stop,
-      async reload() {
-        await api.reloadIdentity()
-        template = await loadTemplates(settings, store, backends)
-        log.info('templates.reloaded', `leases now become ${template.name}@${template.version}`)
-      },
-    }
+    return { ...(await compose({ settings, version, log, store, seal, registry, control, ends })), stop }
   } catch (error) {
     await stop()
     throw error
   }
 }
 
+async function compose(ground: Ground): Promise<Omit<Daemon, 'stop'>> {
+  const { settings, version, log, store, seal, registry, control, ends } = ground
+  const clock = systemClock
+  const directory = settings['state.directory']
+  await store.disconnectAllHosts(clock.now())
+  const authority = await openAuthority({ directory, clock, log })
+  const token = await firstApiToken(directory, store)
+  if (token.made) log.info('token.made', `the first API token was written to ${token.file}`)
+  const metrics = apiMetrics(registry)
+
+  let actors: Actors | undefined
+  const chooser = createChooser({ fallback: () => settings['templates.default'], seal })
+  const pool = { prefix: parsePrefix(settings['instances.prefix']), reserved: settings['instances.reserved'] }
+  const intake = createIntake({ store, clock, pool, chooser, wake: () => actors?.reconciler.wake() })
+  const news = hostNews({ acting: () => actors, store, metrics: control, clock, log })
+  const hosts = hostsSocket({ store, intake, clock, log, news, version, livenessMs: LIVENESS_MS, metrics })
+  const backends = new Map<string, Backend>()
+  for (const backend of [dockerBackend({ agents: hosts })]) backends.set(backend.name, backend)
+
+  const context = catalogContext(ground, backends, () => {
+    actors?.preparation.changed()
+    retry(intake, log)
+  })
+  const catalog = createCatalog(context, chooser)
+  const catalogDirectory = await followDirectory(settings['catalog.directory'], context, log)
+  ends.push(() => catalogDirectory.stop())
+  const builds = await startBuilds({
+    ...{ store, hosts, directory, settings, clock, log },
+    changed: () => actors?.preparation.changed(),
+  })
+  ends.push(() => builds.stop())
+  actors = startActors(ground, backends, intake, builds)
+  const prune = async () => {
+    await store.prune(settings['events.keep'], clock.now())
+    await builds.prune()
+  }
+  ends.push(pruneRegularly(prune, clock, log))
+
+  const names = settings['server.names']
+  const api = await startApi({
+    address: settings['server.address'],
+    port: settings['server.port'],
+    name: names[0] ?? 'localhost',
+    authority,
+    identity: () => serverIdentity({ directory, names, authority, clock, log }),
+    store,
+    intake,
+    catalog,
+    builds,
+    logs: (instance, options, signal) => instanceLogs(backends, store, instance, options, signal),
+    hosts,
+    metrics,
+    clock,
+    log,
+  })
+  ends.push(() => api.stop())
+  // What was refused before the stop may fit by now: rules, templates and settings may have changed.
+  retry(intake, log)
+  return {
+    port: api.port,
+    async reload() {
+      await api.reloadIdentity()
+      await catalogDirectory.reload()
+      log.info('catalog.reloaded', 'the catalog directory was read again')
+    },
+  }
+}
+
+function startActors(ground: Ground, backends: ReadonlyMap<string, Backend>, intake: Intake, builds: Builds): Actors {
+  const { settings, store, log, seal, control, ends } = ground
+  const clock = systemClock
+  const reconciler = startReconciler(
+    {
+      store,
+      clock,
+      log,
+      backends,
+      open: seal.openAll,
+      random: Math.random,
+      actionMs: settings['reconciler.action-seconds'] * 1000,
+      measured: control.action,
+      expire: intake.expire,
+      freed: () => retry(intake, log),
+    },
+    {
+      concurrency: settings['reconciler.concurrency'],
+      perHost: settings['reconciler.per-host'],
+      resyncMs: settings['reconciler.resync-seconds'] * 1000,
+    },
+  )
+  ends.push(() => reconciler.stop())
+  const preparation = startPreparation({ store, clock, log, backends, wanted: builds.wanted })
+  ends.push(() => preparation.stop())
+  return { reconciler, preparation, builds }
+}
+
+/** @param changed called when a lease may become something else */
+function catalogContext(
+  { settings, store, seal, control }: Ground,
+  backends: ReadonlyMap<string, Backend>,
+  changed: () => void,
+): CatalogContext {
+  return {
+    store,
+    clock: systemClock,
+    seal,
+    backends: [...backends.keys()],
+    trusted: settings['templates.trusted'],
+    checkTemplate: (template) => checkTemplate(backends, template),
+    changed,
+    counted: control.applied,
+  }
+}
+
+/** @throws InvalidInput naming what the template's backend cannot honour */
+function checkTemplate(backends: ReadonlyMap<string, Backend>, template: Template): void {
+  const backend = backends.get(template.backend)
+  if (backend === undefined) {
+    const known = [...backends.keys()].join(', ')
+    throw new InvalidInput('x-orchestrator.backend', `there is no backend ${template.backend}; there is ${known}`)
+  }
+  backend.checkTemplate(template)
+}
+
+/** There may be room now, or other rules. */
+function retry(intake: Intake, log: Log): void {
+  intake.retryRefused().catch((error) => log.error('leases.not-retried', wording(error)))
+}
+
 /** The database named by the settings; `sqlite:` alone is a file in the state directory. */
 function storeUrl(settings: Settings): string {
   const url = settings['store.url']
   return url === 'sqlite:' ? `sqlite:${join(settings['state.directory'], 'orchestrator.db')}` : url
-}
-
-/** Checks all templates with their backends, keeps each version in the store, and returns the one that leases become. */
-async function loadTemplates(
-  settings: Settings,
-  store: Store,
-  backends: ReadonlyMap<string, Backend>,
-): Promise<Template> {
-  const templates = readTemplates(settings['templates.directory'])
-  for (const template of templates) backends.get(template.backend)?.checkTemplate(template)
-  const chosen = chooseTemplate(templates, settings['templates.default'])
-  await store.transaction(async (tx) => {
-    for (const template of templates) await tx.putTemplate(template)
-  })
-  return chosen
-}
-
-/** What hosts tell goes to the reconciler, to the events that operators read, and to the metrics. */
-function hostNews(
-  reconciler: () => Reconciler | undefined,
-  store: Store,
-  metrics: ReturnType<typeof controlMetrics>,
-  log: Log,
-): HostNews {
-  const tell = (host: string, level: 'info' | 'warning' | 'error', kind: string, message: string) =>
-    store.appendEvent({ level, kind, message, host }, systemClock.now())
-  return {
-    async connected(host) {
-      reconciler()?.hostConnected(host)
-      await tell(host, 'info', 'host.connected', `host ${host} is connected`)
-    },
-    async disconnected(host) {
-      reconciler()?.hostDisconnected(host)
-      await tell(host, 'warning', 'host.disconnected', `host ${host} is no longer connected`)
-    },
-    observed(_host, observed) {
-      reconciler()?.observed(observed)
-    },
-    async notice(host, { level, code, message }) {
-      metrics.notice(code, level)
-      log[level === 'warning' ? 'warn' : level]('host.notice', message, { host, code })
-      await tell(host, level, `host.${code}`.slice(0, KIND_MOST), message)
-    },
-    dropped: (host, packets) => metrics.dropped(host, packets),
-  }
 }
 
 async function* instanceLogs(
@@ -179,18 +228,4 @@ async function* instanceLogs(
     throw new OrchestratorError('no-logs', `instance ${instance.name} has no output: it has not been placed on a host`)
   }
   yield* backend.logs(instance.id, host, options, signal)
-}
-
-function pruneRegularly(store: Store, keep: number, log: Log): () => Promise<void> {
-  const stopped = new AbortController()
-  const done = (async () => {
-    while (!stopped.signal.aborted) {
-      await store.prune(keep, systemClock.now()).catch((error) => log.error('store.prune', wording(error)))
-      await systemClock.wait(PRUNE_MS, stopped.signal).catch(() => {})
-    }
-  })()
-  return async () => {
-    stopped.abort()
-    await done
-  }
 }

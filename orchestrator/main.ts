@@ -63,7 +63,7 @@ function listenToSignals(daemon: Daemon, manager: ReturnType<typeof serviceManag
   process.on('SIGTERM', () => stop('SIGTERM'))
   process.on('SIGINT', () => stop('SIGINT'))
   process.on('SIGHUP', () => {
-    daemon.reload().catch((error) => log.error('reload.failed', `the former templates stay: ${wording(error)}`))
+    daemon.reload().catch((error) => log.error('reload.failed', `what was in force stays: ${wording(error)}`))
   })
 }
 

@@ -1,6 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, type Registry } from '@prometheus-io/client'
 import type { DropCounts } from '../common/drop-reasons.ts'
 import type { HostName } from './domain/host.ts'
+import type { Origin } from './domain/template.ts'
 import type { Store } from './store/store.ts'
 
 /** What the reconciler and the hosts tell that is worth counting. */
@@ -9,6 +10,8 @@ export interface ControlMetrics {
   notice(code: string, level: string): void
   /** What a host's firewall has dropped since its kernel began to count. */
   dropped(host: HostName, packets: DropCounts): void
+  /** Files were applied, by a person or from the watched directory. */
+  applied(origin: Origin, outcome: 'changed' | 'unchanged' | 'faulty'): void
 }
 
 /** Buckets from 5 ms to a minute. */
@@ -55,6 +58,20 @@ export function controlMetrics(registry: Registry, store: Pick<Store, 'counts'>)
     labelNames: ['host', 'reason'],
     registers,
   })
+  const applies = new Counter({
+    name: 'orchestrator_catalog_applies_total',
+    help: 'Times that templates and rules were applied; outcome faulty: nothing of it came into force',
+    labelNames: ['origin', 'outcome'],
+    registers,
+  })
+  new Gauge({
+    name: 'orchestrator_refused_leases',
+    help: 'Active leases that were refused an instance: a quota, a full address pool, rules that fit none',
+    registers,
+    async collect() {
+      this.set((await store.counts()).refused)
+    },
+  })
   const told = new Map<HostName, DropCounts>()
   return {
     action: (kind, outcome, seconds) => actions.observe({ action: kind, outcome }, seconds),
@@ -63,6 +80,7 @@ export function controlMetrics(registry: Registry, store: Pick<Store, 'counts'>)
       for (const [reason, more] of growth(told.get(host) ?? {}, packets)) drops.inc({ host, reason }, more)
       told.set(host, packets)
     },
+    applied: (origin, outcome) => applies.inc({ origin, outcome }),
   }
 }
 

@@ -3,6 +3,7 @@ import { z } from 'zod'
 import type { SettingsOf } from '../common/config.ts'
 import { parsePrefix } from '../common/ipv6.ts'
 import { DEFAULT_PORT } from './api/wire.ts'
+import { buildSettings } from './builds/settings.ts'
 
 const seconds = z.number().min(0).max(31_536_000)
 const label = z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, 'expected a DNS label: a-z, 0-9, -')
@@ -52,12 +53,18 @@ export const settingsTable = {
     default: 15,
     summary: 'Lowest addresses of the prefix that no instance gets (gateway and the like)',
   },
-  'templates.directory': {
+  'catalog.directory': {
     schema: z.string().startsWith('/'),
-    default: '/etc/orchestrator/templates',
-    summary: 'Folder of template files, NAME.yaml',
+    default: '/etc/orchestrator/catalog',
+    summary: 'Folder that is watched for templates (NAME.yaml, NAME/compose.yaml) and rules (rules.yaml)',
   },
-  'templates.default': { schema: label, default: 'sample', summary: 'Template that a lease becomes' },
+  'templates.default': { schema: label, default: 'sample', summary: 'Template that a lease becomes without any rules' },
+  'templates.trusted': {
+    schema: z.array(label),
+    default: [],
+    summary: 'Templates that may weaken isolation: privileged, paths and devices of the host, and the like',
+  },
+  ...buildSettings,
   'reconciler.concurrency': {
     schema: z.number().int().min(1).max(1024),
     default: 64,

@@ -13,8 +13,8 @@ export interface CandidateSource {
 
 const RESOURCE_WORDS: Readonly<Record<string, readonly string[]>> = {
   get: Object.keys(RESOURCES),
-  describe: ['instance'],
-  rm: ['instance'],
+  describe: ['instance', 'template'],
+  rm: ['instance', 'template'],
   create: ['token'],
   completion: ['bash', 'zsh', 'fish'],
 }
@@ -44,15 +44,18 @@ async function matching(source: CandidateSource, line: Line, current: string): P
   if (line.pending !== null) return await valuesOf(source, line, line.pending)
   if (current.startsWith('-')) return flagsOf(program, line.verb).flatMap((option) => option.long ?? [])
   if (line.verb === null) return verbsOf(program).map((command) => command.name())
+  const below = line.given.length === 0 ? verbsOf(line.verb).map((command) => command.name()) : []
+  if (below.length > 0) return below
   const verb = line.verb.name()
   const [first] = line.given
   if (verb === 'logs') return first === undefined ? await names(source, line, 'instances') : []
+  if (verb === 'rollout' || verb === 'diff') return first === undefined ? await names(source, line, 'templates') : []
   if (first === undefined) return RESOURCE_WORDS[verb] ?? []
   if (verb === 'get') return line.given.length === 1 ? await names(source, line, first) : []
-  if (verb === 'describe') return line.given.length === 1 ? await names(source, line, 'instances') : []
+  const resource = first === 'template' || first === 'templates' ? 'templates' : 'instances'
+  if (verb === 'describe') return line.given.length === 1 ? await names(source, line, resource) : []
   if (verb !== 'rm') return []
-  const instances = await names(source, line, 'instances')
-  return instances.filter((name) => !line.given.includes(name))
+  return (await names(source, line, resource)).filter((name) => !line.given.includes(name))
 }
 
 async function valuesOf(source: CandidateSource, line: Line, option: Option): Promise<readonly string[]> {
@@ -92,8 +95,9 @@ function read(program: Command, words: readonly string[]): Line {
       else pending = option
       continue
     }
+    const above: Command | null = verb ?? (given.length === 0 ? program : null)
     const named: Command | undefined =
-      verb === null ? verbsOf(program).find((known) => known.name() === word) : undefined
+      above === null || given.length > 0 ? undefined : verbsOf(above).find((known) => known.name() === word)
     if (named !== undefined) verb = named
     else given.push(word)
   }
@@ -105,5 +109,5 @@ function flagsOf(program: Command, verb: Command | null): readonly Option[] {
 }
 
 function verbsOf(program: Command): readonly Command[] {
-  return program.createHelp().visibleCommands(program)
+  return program.commands.length === 0 ? [] : program.createHelp().visibleCommands(program)
 }

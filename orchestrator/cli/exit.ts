@@ -1,6 +1,6 @@
 import { CommanderError } from 'commander'
 import { OrchestratorError, wording } from '../../common/errors.ts'
-import { Refused, ServerUnreachable } from '../api/client.ts'
+import { Refused, ServerUnreachable } from '../api/transport.ts'
 
 /** How orctl ends. Stable: scripts rely on it. */
 export const EXIT = { ok: 0, failure: 1, usage: 2, notFound: 3, notAllowed: 4, unreachable: 5, refused: 6 } as const

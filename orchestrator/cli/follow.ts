@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { ApiClient, StreamMessage } from '../api/client.ts'
-import { Refused, ServerUnreachable } from '../api/client.ts'
+import { Refused, ServerUnreachable } from '../api/transport.ts'
 import { say } from './output.ts'
 
 /** Milliseconds before the stream is opened anew. */

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command, Option } from 'commander'
 import { ownVersion } from '../../common/version.ts'
+import { addApply } from './commands/apply.ts'
 import { addCompletion } from './commands/completion.ts'
 import { addCreate } from './commands/create.ts'
 import { addDescribe } from './commands/describe.ts'
@@ -8,6 +9,8 @@ import { addEvents } from './commands/events.ts'
 import { addGet } from './commands/get.ts'
 import { addLogs } from './commands/logs.ts'
 import { addRm } from './commands/rm.ts'
+import { addRule } from './commands/rule.ts'
+import { addTemplate } from './commands/template/template.ts'
 import { CONNECTION_HELP } from './connection.ts'
 import { EXIT, EXIT_HELP, exitCodeOf, wordsFor } from './exit.ts'
 import { FORMATS, print, say } from './output.ts'
@@ -15,7 +18,9 @@ import { FORMATS, print, say } from './output.ts'
 function commandLine(): Command {
   const version = ownVersion()
   const program = new Command('orctl')
-    .description('Looks at and steers an orchestrator: leases, the instances that they became, hosts and templates.')
+    .description(
+      'Looks at and steers an orchestrator: leases, the instances that they became, hosts, and the templates and rules by which they did.',
+    )
     .version(version, '-V, --version')
     .exitOverride()
     .addOption(new Option('-o, --output <format>', 'how data is written').choices(FORMATS).default('table'))
@@ -31,6 +36,9 @@ Examples:
   orctl events -w                      what happens, as it happens
   orctl logs laptop -f                 what it prints
   orctl rm instance laptop             away with it
+  orctl apply -f catalog/              templates and rules in force, all or none
+  orctl template init web --image …    begin a template: see orctl template --help
+  orctl rule test --tag lab            what such a lease would get, and why
   orctl create token                   the line by which a new host joins
   orctl get instances -o json | jq     data for programs: on standard output, all else on standard error
 
@@ -45,6 +53,9 @@ NO_COLOR turns colours off.`,
   addEvents(program)
   addLogs(program)
   addRm(program)
+  addApply(program)
+  addTemplate(program)
+  addRule(program)
   addCreate(program)
   addCompletion(program)
   program

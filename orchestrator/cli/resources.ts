@@ -1,7 +1,15 @@
 import { suggestion } from '../../common/config.ts'
 import { plain } from '../../common/plain.ts'
 import type { ApiClient } from '../api/client.ts'
-import type { EventShape, HostShape, InstanceShape, LeaseShape, TemplateShape } from '../api/wire.ts'
+import type {
+  BuildShape,
+  EventShape,
+  HostShape,
+  InstanceShape,
+  LeaseShape,
+  RuleShape,
+  TemplateShape,
+} from '../api/wire.ts'
 import { age, until } from './ages.ts'
 import { NotFound, Usage } from './exit.ts'
 import { type Column, coloured } from './table.ts'
@@ -57,9 +65,11 @@ const instances: Resource<InstanceShape> = {
     { head: 'ADDRESS', cell: (instance) => instance.address },
     { head: 'OWNER', cell: (instance) => instance.ownerAddress },
     { head: 'HOST', cell: (instance) => plain(instance.host) },
-    { head: 'TEMPLATE', cell: (instance) => plain(instance.template.name) },
+    { head: 'TEMPLATE', cell: ({ template }) => plain(versioned(template.name, template.number)) },
     { head: 'AGE', cell: (instance, now) => age(instance.createdAt, now) },
     { head: 'REACHABLE', cell: ({ timelineMs }) => milliseconds(timelineMs.reachable), wide: true },
+    { head: 'RULE', cell: (instance) => plain(instance.rule), wide: true },
+    { head: 'ENDS', cell: ({ endsAt }, now) => (endsAt === null ? '-' : until(endsAt, now)), wide: true },
     { head: 'ID', cell: (instance) => instance.id, wide: true },
     { head: 'DUID/IAID', cell: ({ owner }) => `${owner.duid}/${owner.iaid}`, wide: true },
     { head: 'GENERATION', cell: ({ settled, generation }) => `${settled}/${generation}`, wide: true },
@@ -98,22 +108,79 @@ const hosts: Resource<HostShape> = {
 const templates: Resource<TemplateShape> = {
   plural: 'templates',
   singular: 'template',
-  name: (template) => template.name,
+  name: ({ name, number, current }) => (current ? name : `${name}@${number}`),
   columns: [
     { head: 'NAME', cell: (template) => plain(template.name) },
-    { head: 'VERSION', cell: (template) => plain(template.version) },
+    { head: 'VERSION', cell: ({ number, current }) => `${number}${current ? '' : ' (not rolled out)'}` },
     { head: 'INSTANCES', cell: (template) => String(template.instances) },
+    { head: 'KIND', cell: (template) => template.kind },
     { head: 'SUMMARY', cell: (template) => plain(template.summary) },
+    { head: 'HASH', cell: (template) => plain(template.version), wide: true },
+    { head: 'KEPT IN', cell: (template) => template.origin, wide: true },
+    { head: 'BASE', cell: (template) => plain(template.base), wide: true },
     { head: 'IMAGES', cell: (template) => plain(template.images.join(',')), wide: true },
     { head: 'BACKEND', cell: (template) => plain(template.backend), wide: true },
     { head: 'PORT', cell: (template) => plain(template.entryPort), wide: true },
     { head: 'GRACE', cell: (template) => `${template.graceSeconds}s`, wide: true },
+    {
+      head: 'MOST',
+      cell: ({ lifetimeSeconds }) => (lifetimeSeconds === null ? '-' : `${lifetimeSeconds}s`),
+      wide: true,
+    },
   ],
-  list: (client, _options, signal) => client.templates(signal),
+  list: (client, options, signal) => client.templates(options, signal),
+  find: (client, name, signal) => client.template(name, signal),
+}
+
+const rules: Resource<RuleShape> = {
+  plural: 'rules',
+  singular: 'rule',
+  name: (rule) => rule.name,
+  columns: [
+    { head: '#', cell: (rule) => String(rule.position) },
+    { head: 'NAME', cell: (rule) => plain(rule.name) },
+    { head: 'GIVES', cell: ({ give }) => plain(give === null ? 'nothing' : versioned(give.template, give.version)) },
+    { head: 'INSTANCES', cell: ({ instances, give }) => `${instances}${give?.most == null ? '' : `/${give.most}`}` },
+    { head: 'MATCH', cell: ({ match }) => plain(matchText(match)) },
+    { head: 'BACKEND', cell: ({ give }) => plain(give?.backend ?? null), wide: true },
+    {
+      head: 'MOST',
+      cell: ({ give }) => (give?.lifetimeSeconds == null ? '-' : `${give.lifetimeSeconds}s`),
+      wide: true,
+    },
+    {
+      head: 'PARAMETERS',
+      cell: ({ give }) => plain(Object.keys(give?.parameters ?? {}).join(',') || null),
+      wide: true,
+    },
+  ],
+  list: async (client, _options, signal) => (await client.rules(signal)).items,
   async find(client, name, signal) {
-    const found = (await client.templates(signal)).filter((t) => t.name === name || `${t.name}@${t.version}` === name)
-    return only(found.sort((a, b) => b.instances - a.instances)[0], 'template', name)
+    const { items } = await client.rules(signal)
+    return only(
+      items.find((rule) => rule.name === name),
+      'rule',
+      name,
+    )
   },
+}
+
+const builds: Resource<BuildShape> = {
+  plural: 'builds',
+  singular: 'build',
+  name: (build) => build.id,
+  columns: [
+    { head: 'ID', cell: (build) => build.id },
+    { head: 'STATUS', cell: (build) => coloured(build.state) },
+    { head: 'TEMPLATE', cell: (build) => plain(build.template) },
+    { head: 'SOURCE', cell: (build) => plain(build.source) },
+    { head: 'IMAGE', cell: (build) => plain(build.image) },
+    { head: 'AGE', cell: (build, now) => age(build.createdAt, now) },
+    { head: 'HOST', cell: (build) => plain(build.host), wide: true },
+    { head: 'ERROR', cell: (build) => plain(build.error), wide: true },
+  ],
+  list: (client, _options, signal) => client.builds(signal),
+  find: (client, name, signal) => client.build(name, signal),
 }
 
 export const eventColumns: readonly Column<EventShape>[] = [
@@ -126,7 +193,7 @@ export const eventColumns: readonly Column<EventShape>[] = [
   { head: 'HOST', cell: (event) => plain(event.host), wide: true },
 ]
 
-export const RESOURCES = { leases, instances, hosts, templates } as const
+export const RESOURCES = { leases, instances, hosts, templates, rules, builds } as const
 export const instancesResource = instances
 
 /** The resource that a person means by a word, singular or plural. @throws Usage */
@@ -136,6 +203,19 @@ export function resourceOf(word: string): Resource<any> {
   if (found !== undefined) return found
   const known = Object.keys(RESOURCES)
   throw new Usage(`there is no resource ${JSON.stringify(word)}${suggestion(word, known)}. Known: ${known.join(', ')}`)
+}
+
+function versioned(name: string, version: string | number | null): string {
+  return version === null ? name : `${name}@${version}`
+}
+
+/** A rule's match on one line; a rule without one matches everything. */
+function matchText(match: RuleShape['match']): string {
+  const fields = Object.entries(match).map(([field, wanted]) => {
+    const text = Array.isArray(wanted) ? wanted.join('|') : typeof wanted === 'object' ? JSON.stringify(wanted) : wanted
+    return `${field}=${text}`
+  })
+  return fields.length === 0 ? 'everything' : fields.join(' ')
 }
 
 function milliseconds(ms: number | undefined): string {

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Command, Option } from 'commander'
-import { Refused, ServerUnreachable } from '../../api/client.ts'
+import { Refused, ServerUnreachable } from '../../api/transport.ts'
 import { followEvents } from '../follow.ts'
 import { appended, type Format, print, say, shown } from '../output.ts'
 import { type Resource, resourceOf } from '../resources.ts'
@@ -19,12 +19,18 @@ interface GetFlags {
 export function addGet(program: Command): void {
   program
     .command('get')
-    .summary('list leases, instances, hosts or templates')
-    .description('Lists leases, instances, hosts or templates, or shows the one that is named.')
-    .argument('<resource>', 'leases, instances, hosts or templates')
-    .argument('[name]', 'instance name or id, lease address or hostname, host or template name')
+    .summary('list leases, instances, hosts, templates, rules or builds')
+    .description('Lists leases, instances, hosts, templates, rules or builds, or shows the one that is named.')
+    .argument('<resource>', 'leases, instances, hosts, templates, rules or builds')
+    .argument(
+      '[name]',
+      'instance name or id, lease address or hostname, name of a host or rule, NAME[@VERSION] of a template, id of a build',
+    )
     .addOption(new Option('-w, --watch', 'go on showing what changes, until Ctrl-C'))
-    .option('-a, --all', 'also leases that ended and instances that are gone')
+    .option(
+      '-a, --all',
+      'also leases that ended, instances that are gone, and versions of templates that are not rolled out',
+    )
     .addHelpText(
       'after',
       `

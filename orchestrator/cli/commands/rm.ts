@@ -20,12 +20,12 @@ interface RmFlags {
 export function addRm(program: Command): void {
   program
     .command('rm')
-    .summary('remove instances')
+    .summary('remove instances or templates')
     .description(
-      "Removes instances. A lease that goes on keeps its place: its owner's next new lease makes a new instance, at the same address.",
+      "Removes instances, or templates with all their versions. A lease that goes on keeps its place: its owner's next new lease makes a new instance, at the same address. A template that is in use is refused, with who uses it.",
     )
-    .argument('<resource>', 'instance')
-    .argument('<name...>', 'names or ids of instances')
+    .argument('<resource>', 'instance or template')
+    .argument('<name...>', 'names or ids of instances, or names of templates')
     .option('-y, --yes', 'do not ask')
     .option('--wait', 'return only when they are gone')
     .addOption(
@@ -33,44 +33,59 @@ export function addRm(program: Command): void {
         .default(60)
         .argParser(wholeNumber('--timeout', 1, 86_400)),
     )
-    .addHelpText('after', '\nExamples:\n  orctl rm instance laptop\n  orctl rm instance laptop phone --yes --wait')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  orctl rm instance laptop\n  orctl rm instance laptop phone --yes --wait\n  orctl rm template web',
+    )
     .action(async (word: string, names: string[], flags: RmFlags, command: Command) => {
-      if (word !== 'instance' && word !== 'instances')
-        throw new Usage(`only instances can be removed, not ${JSON.stringify(word)}`)
-      await withSession(command, (session) => run(session, names, flags))
+      const kind = word.replace(/s$/, '')
+      if (kind !== 'instance' && kind !== 'template') {
+        throw new Usage(`only instances and templates can be removed, not ${JSON.stringify(word)}`)
+      }
+      if (!flags.yes && !(await confirmed(kind, names))) return say('nothing was removed')
+      await withSession(command, (session) =>
+        kind === 'instance' ? removeInstances(session, names, flags) : removeTemplates(session, names),
+      )
     })
 }
 
-/** Removes all that it can; if something failed, the first failure decides the exit code. */
-async function run(session: Session, names: readonly string[], flags: RmFlags): Promise<void> {
-  if (!flags.yes && !(await confirmed(names))) {
-    say('nothing was removed')
-    return
-  }
+async function removeInstances(session: Session, names: readonly string[], flags: RmFlags): Promise<void> {
   const { client, signal, format } = session
   const removed: InstanceShape[] = []
+  await each('instance', names, async (name) => {
+    const going = await client.remove(name, signal)
+    removed.push(flags.wait ? await untilGone(client, going, flags.timeout, signal) : going)
+    say(flags.wait ? `instance ${name} is gone` : `instance ${name} is being removed`)
+  })
+  if (format !== 'table') print(shown(instancesResource, removed, format, Date.now()))
+}
+
+async function removeTemplates({ client, signal }: Session, names: readonly string[]): Promise<void> {
+  await each('template', names, async (name) => {
+    await client.removeTemplate(name, signal)
+    say(`template ${name} is removed`)
+  })
+}
+
+/** Removes all that it can; if something failed, the first failure decides the exit code. */
+async function each(kind: string, names: readonly string[], remove: (name: string) => Promise<void>): Promise<void> {
   const failures: unknown[] = []
   for (const name of names) {
     try {
-      const going = await client.remove(name, signal)
-      removed.push(flags.wait ? await untilGone(client, going, flags.timeout, signal) : going)
-      say(flags.wait ? `instance ${name} is gone` : `instance ${name} is being removed`)
+      await remove(name)
     } catch (error) {
       failures.push(error)
-      say(`instance ${name}: ${wording(error)}`)
+      say(`${kind} ${name}: ${wording(error)}`)
     }
   }
-  if (format !== 'table') print(shown(instancesResource, removed, format, Date.now()))
   if (failures.length > 0) process.exitCode = exitCodeOf(failures[0])
 }
 
-async function confirmed(names: readonly string[]): Promise<boolean> {
+async function confirmed(kind: string, names: readonly string[]): Promise<boolean> {
   if (!process.stdin.isTTY) throw new Usage('there is nobody to ask; --yes removes without asking')
   const dialogue = createInterface({ input: process.stdin, output: process.stderr })
   try {
-    const answer = await dialogue.question(
-      `Remove ${names.length === 1 ? 'instance' : 'instances'} ${names.join(', ')}? [y/N] `,
-    )
+    const answer = await dialogue.question(`Remove ${kind}${names.length === 1 ? '' : 's'} ${names.join(', ')}? [y/N] `)
     return /^y(es)?$/i.test(answer.trim())
   } finally {
     dialogue.close()
@@ -85,7 +100,13 @@ async function untilGone(
 ): Promise<InstanceShape> {
   const deadline = Date.now() + seconds * 1000
   for (;;) {
-    const { events: _events, lease: _lease, ...now } = await client.instance(instance.id, signal)
+    const {
+      events: _events,
+      lease: _lease,
+      parameters: _parameters,
+      outputs: _outputs,
+      ...now
+    } = await client.instance(instance.id, signal)
     if (now.state === 'gone') return now
     if (Date.now() > deadline) {
       const why = now.lastError === null ? '' : `: ${now.lastError}`

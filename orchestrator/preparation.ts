@@ -1,0 +1,111 @@
+import type { Clock } from '../common/clock.ts'
+import { wording } from '../common/errors.ts'
+import type { Log } from '../common/log.ts'
+import type { Backend } from './backends/backend.ts'
+import type { WantedImage } from './domain/build.ts'
+import type { HostName } from './domain/host.ts'
+import type { Store } from './store/store.ts'
+
+/** Makes connected hosts have the images that leases may ask for, before one does. */
+export interface Preparation {
+  hostConnected(host: HostName): void
+  hostDisconnected(host: HostName): void
+  /** Other images may be wanted now. */
+  changed(): void
+  stop(): Promise<void>
+}
+
+export interface PreparationOptions {
+  readonly store: Store
+  readonly clock: Clock
+  readonly log: Log
+  readonly backends: ReadonlyMap<string, Backend>
+  readonly wanted: () => Promise<readonly WantedImage[]>
+}
+
+/** Milliseconds after which a host that could not get all images is asked again: a registry may have been away. */
+const RETRY_MS = 60_000
+
+/** The host's connection, and what is being prepared over it. */
+interface Connection {
+  readonly ended: AbortController
+  /** Ends the wait for news. */
+  rouse: () => void
+  news: boolean
+}
+
+export function startPreparation(options: PreparationOptions): Preparation {
+  const connections = new Map<HostName, Connection>()
+  const work = new Set<Promise<void>>()
+  const leave = (host: HostName) => {
+    connections.get(host)?.ended.abort()
+    connections.get(host)?.rouse()
+    connections.delete(host)
+  }
+  return {
+    hostConnected(host) {
+      leave(host)
+      const connection: Connection = { ended: new AbortController(), rouse: () => {}, news: true }
+      connections.set(host, connection)
+      const served = serve(options, host, connection).finally(() => work.delete(served))
+      work.add(served)
+    },
+    hostDisconnected: leave,
+    changed() {
+      for (const connection of connections.values()) {
+        connection.news = true
+        connection.rouse()
+      }
+    },
+    async stop() {
+      for (const host of [...connections.keys()]) leave(host)
+      await Promise.all(work)
+    },
+  }
+}
+
+/** Prepares one host again and again, until its connection ends. Never rejects. */
+async function serve(options: PreparationOptions, name: HostName, connection: Connection): Promise<void> {
+  const { signal } = connection.ended
+  let told = ''
+  while (!signal.aborted) {
+    connection.news = false
+    let fault = ''
+    try {
+      await prepare(options, name, signal)
+    } catch (error) {
+      if (signal.aborted) return
+      fault = wording(error)
+    }
+    if (fault !== '' && fault !== told) await tell(options, name, fault)
+    told = fault
+    await untilNews(options.clock, connection, fault === '' ? null : RETRY_MS)
+  }
+}
+
+async function prepare(options: PreparationOptions, name: HostName, signal: AbortSignal): Promise<void> {
+  const host = await options.store.host(name)
+  if (host === null) return
+  const wanted = await options.wanted()
+  for (const backend of options.backends.values()) await backend.prepare?.(host, wanted, signal)
+}
+
+/** @param mostMs milliseconds to wait at most; null: however long it takes */
+async function untilNews(clock: Clock, connection: Connection, mostMs: number | null): Promise<void> {
+  if (connection.news || connection.ended.signal.aborted) return
+  const roused = new AbortController()
+  const news = new Promise<void>((resolve) => {
+    connection.rouse = () => {
+      roused.abort()
+      resolve()
+    }
+  })
+  await (mostMs === null ? news : clock.wait(mostMs, roused.signal).catch(() => {}))
+}
+
+async function tell({ store, clock, log }: PreparationOptions, host: HostName, fault: string): Promise<void> {
+  const message = `host ${host} lacks images that leases may ask for: ${fault}`
+  log.warn('host.images-missing', message, { host })
+  const event = { level: 'warning', kind: 'host.images-missing', message, host } as const
+  await store.appendEvent(event, clock.now()).catch((error) => log.error('host.images-missing', wording(error)))
+}
