@@ -1,13 +1,14 @@
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { wording } from '../common/errors.ts'
-import type { InstanceShape } from '../orchestrator/api/wire.ts'
+import type { InstanceDetailShape, InstanceShape, TemplateDetailShape } from '../orchestrator/api/wire.ts'
 import { DhcpClient } from './clients.ts'
 import { LabError, run, waitFor } from './command.ts'
 import { wipeLab } from './lab.ts'
 import { LAB_NETWORK } from './namespaces.ts'
 import { DEFAULT_PREFIX } from './places.ts'
 import { quoted } from './processes.ts'
+import { SAMPLES } from './samples.ts'
 import { Site } from './site.ts'
 
 const usage = `npm run demo [-- OPTIONS]
@@ -17,6 +18,8 @@ Host, bridges and devices are network namespaces; this machine's own network and
 Ctrl-C, which undoes everything.
 
 --clients N  devices (3; at most 50)
+--template T what each device gets: sample (the default), or one of docs/samples:
+             ${Object.keys(SAMPLES).join(', ')}
 --once       give the leases back after the tour, check that nothing is left, and end with 0 if so
 --wipe       remove what is kept between runs for speed (/var/lib/orchestrator-lab), and end
 --help       this text
@@ -25,6 +28,7 @@ Ctrl-C, which undoes everything.
 const { values } = parseArgs({
   options: {
     clients: { type: 'string', default: '3' },
+    template: { type: 'string', default: 'sample' },
     once: { type: 'boolean', default: false },
     wipe: { type: 'boolean', default: false },
     help: { type: 'boolean', short: 'h', default: false },
@@ -63,7 +67,36 @@ async function instances(site: Site): Promise<InstanceShape[]> {
   return (await site.orctlJson<{ items: InstanceShape[] }>('get', 'instances')).items
 }
 
-/** One device from the plug to its page. @returns its instance @throws LabError when the page is not that of its instance */
+/** All about an instance, once it has told what its template says that it will tell. */
+async function described(site: Site, { id, template }: InstanceShape): Promise<InstanceDetailShape> {
+  const { outputs } = await site.orctlJson<TemplateDetailShape>(
+    'get',
+    'template',
+    `${template.name}@${template.number}`,
+  )
+  return await waitFor(
+    `the outputs of ${id}`,
+    async () => {
+      const detail = await site.orctlJson<InstanceDetailShape>('describe', 'instance', id)
+      return outputs.length === 0 || detail.outputs !== null ? detail : undefined
+    },
+    { timeoutMs: 15_000, everyMs: 200 },
+  )
+}
+
+/** What is done with an instance of the sample template: its page is opened. */
+async function visitSample(client: DhcpClient, instance: InstanceShape): Promise<string> {
+  const url = `http://my.${LAB_NETWORK.domain}/`
+  const fetching = performance.now()
+  const page = await client.get(url)
+  const pageMs = performance.now() - fetching
+  if (page.status !== 200 || !page.body.includes(`content="${instance.id}"`)) {
+    throw new LabError('wrong-page', `${client.hostname} got a page at ${url} that is not that of ${instance.id}`)
+  }
+  return `${url} -> ${page.status}, its own, in ${Math.round(pageMs)} ms`
+}
+
+/** One device from the plug to the use of its instance. @returns its instance @throws LabError when it is not as promised */
 async function tour(site: Site, client: DhcpClient, signal: AbortSignal): Promise<InstanceShape> {
   const asked = await client.request(signal)
   const lease = await client.lease(20_000, signal)
@@ -76,19 +109,14 @@ async function tour(site: Site, client: DhcpClient, signal: AbortSignal): Promis
     },
     { timeoutMs: 30_000, everyMs: 50, signal },
   )
-  const url = `http://my.${LAB_NETWORK.domain}/`
-  const fetching = performance.now()
-  const page = await client.get(url)
-  const pageMs = performance.now() - fetching
-  if (page.status !== 200 || !page.body.includes(`content="${instance.id}"`)) {
-    throw new LabError('wrong-page', `${client.hostname} got a page at ${url} that is not that of ${instance.id}`)
-  }
+  const visit = SAMPLES[values.template] ?? visitSample
+  const visited = await visit(client, await described(site, instance))
   const times = STAGES.map((stage) => `${stage} ${Math.round(instance.timelineMs[stage] ?? Number.NaN)}`)
   show(`
   ${client.hostname}
     lease     ${lease.address}, ${leasedMs} ms after it first asked (a second of that is its own address detection)
     instance  ${instance.name}.${LAB_NETWORK.domain} = ${instance.address} (${instance.id})
-    page      ${url} -> ${page.status}, its own, in ${Math.round(pageMs)} ms
+    use       ${visited}
     timeline  ${times.join(' · ')} ms`)
   return instance
 }
@@ -141,7 +169,7 @@ async function release(site: Site, clients: readonly DhcpClient[]): Promise<void
 }
 
 async function demo(count: number, signal: AbortSignal): Promise<void> {
-  const site = await Site.open({ prefix: DEFAULT_PREFIX, say, signal })
+  const site = await Site.open({ prefix: DEFAULT_PREFIX, say, signal, template: values.template })
   let left: string[] = []
   try {
     say(`plugging in ${count} device(s), each a namespace with a link of its own`)
@@ -173,6 +201,10 @@ async function main(): Promise<void> {
   const count = Number(values.clients)
   if (!Number.isInteger(count) || count < 1 || count > 50) {
     throw new LabError('bad-option', `--clients: expected a number from 1 to 50, got ${values.clients}`)
+  }
+  if (values.template !== 'sample' && SAMPLES[values.template] === undefined) {
+    const known = ['sample', ...Object.keys(SAMPLES)].join(', ')
+    throw new LabError('bad-option', `--template: there is no sample ${values.template}; there are ${known}`)
   }
   const stop = new AbortController()
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => stop.abort())

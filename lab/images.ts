@@ -21,7 +21,11 @@ const PULLED_BASE = 'debian:bookworm-slim'
 const PULL_PATIENCE_MS = 10_000
 /** What the base of our own making holds besides a minimal Debian; a change here makes a new one. */
 const BASE_SUITE = 'bookworm'
-const BASE_PACKAGES = ['nginx-light', 'openssh-server']
+const BASE_PACKAGES = [
+  ...['nginx-light', 'openssh-server'],
+  // What the samples in docs/samples run.
+  ...['python3', 'shellinabox', 'redis-server', 'openvpn', 'openssl', 'mosquitto', 'curl'],
+]
 /** Images that the lab put into an engine of the machine's, to take them out again. */
 const RECORD = join(CACHE_DIRECTORY, 'made-images.json')
 
@@ -30,7 +34,22 @@ const RECORD = join(CACHE_DIRECTORY, 'made-images.json')
  * @returns its name by content, `orchestrator/sample:<hash>`
  */
 export async function buildSampleImage(engine: LabEngine, say: Say, signal?: AbortSignal): Promise<string> {
-  const context = join(SOURCE_DIRECTORY, 'client-image')
+  return await buildImage(engine, { folder: 'client-image', name: 'orchestrator/sample', tag: 'latest' }, say, signal)
+}
+
+/** Builds the base of the samples in docs/samples, `orchestrator/samples:1`, where the engine has not this very one yet. */
+export async function buildSamplesImage(engine: LabEngine, say: Say, signal?: AbortSignal): Promise<string> {
+  return await buildImage(engine, { folder: 'docs/samples/image', name: 'orchestrator/samples', tag: '1' }, say, signal)
+}
+
+/** @returns its name by content */
+async function buildImage(
+  engine: LabEngine,
+  recipe: { readonly folder: string; readonly name: string; readonly tag: string },
+  say: Say,
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  const context = join(SOURCE_DIRECTORY, recipe.folder)
   // The template that lies beside is no part of the image.
   const files = readdirSync(context)
     .filter((file) => !file.endsWith('.yaml'))
@@ -38,21 +57,21 @@ export async function buildSampleImage(engine: LabEngine, say: Say, signal?: Abo
   const base = await baseImage(engine, say, signal)
   const hash = createHash('sha256').update(base)
   for (const file of files) hash.update(`\0${file}\0`).update(readFileSync(join(context, file)))
-  const tag = hash.digest('hex').slice(0, 12)
-  const name = `orchestrator/sample:${tag}`
+  const name = `${recipe.name}:${hash.digest('hex').slice(0, 12)}`
+  const tagged = `${recipe.name}:${recipe.tag}`
   if (!(await hasImage(engine.docker, name))) {
     const began = performance.now()
-    say('building the sample image …')
-    remember(engine, [name, SAMPLE_IMAGE])
+    say(`building the image of ${recipe.folder} …`)
+    remember(engine, [name, tagged])
     const stream = await engine.docker.buildImage(
       { context, src: files },
       { t: name, buildargs: { BASE: base }, forcerm: true, ...(signal && { abortSignal: signal }) },
     )
-    await followed(engine.docker, stream, 'docker build of client-image')
+    await followed(engine.docker, stream, `docker build of ${recipe.folder}`)
     say(`built ${name} in ${seconds(began)}`)
   }
-  remember(engine, [SAMPLE_IMAGE])
-  await engine.docker.getImage(name).tag({ repo: 'orchestrator/sample', tag: 'latest' })
+  remember(engine, [tagged])
+  await engine.docker.getImage(name).tag({ repo: recipe.name, tag: recipe.tag })
   return name
 }
 

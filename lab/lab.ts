@@ -7,7 +7,7 @@ import { type DnsmasqOptions, type DnsmasqRole, type LeasePlaces, prepareDnsmasq
 import { containerProcesses, engineNamespace, LabEngine, removeOwnEngine, type Say } from './engine.ts'
 import { removeImages } from './images.ts'
 import { commandLine, listNamespaces, makeHost, processesIn, removeNamespaces } from './namespaces.ts'
-import { CACHE_DIRECTORY, DEFAULT_PREFIX, RUN_DIRECTORY } from './places.ts'
+import { CACHE_DIRECTORY, DEFAULT_PREFIX, MEMORY_DIRECTORY, RUN_DIRECTORY } from './places.ts'
 import type { LabProcess } from './processes.ts'
 import { leftUsers, makeUsers, removeUsers } from './users.ts'
 
@@ -102,7 +102,7 @@ export async function clearLab(prefix: string, engine?: LabEngine): Promise<void
   await engine?.close()
   await removeOwnEngine(prefix)
   await removeUsers()
-  rmSync(join(RUN_DIRECTORY, prefix), { recursive: true, force: true })
+  for (const top of [RUN_DIRECTORY, MEMORY_DIRECTORY]) rmSync(join(top, prefix), { recursive: true, force: true })
 }
 
 /** Everything of a lab of this prefix that is still there, in words; empty after {@link clearLab}. */
@@ -115,7 +115,7 @@ export function whatIsLeft(prefix: string): string[] {
   left.push(...containerProcesses(prefix).map((pid) => `container process ${pid}: ${commandLine(pid)}`))
   left.push(...leftUsers())
   const state = join(RUN_DIRECTORY, prefix)
-  if (existsSync(state)) left.push(`folder ${state}`)
+  for (const folder of [state, join(MEMORY_DIRECTORY, prefix)]) if (existsSync(folder)) left.push(`folder ${folder}`)
   for (const line of readFileSync('/proc/mounts', 'utf8').split('\n')) {
     if (line.includes(`${state}/`)) left.push(`mount ${line.split(' ')[1]}`)
   }
@@ -127,4 +127,5 @@ export async function wipeLab(prefix: string): Promise<void> {
   await clearLab(prefix)
   rmSync(CACHE_DIRECTORY, { recursive: true, force: true })
   rmSync(RUN_DIRECTORY, { recursive: true, force: true })
+  rmSync(MEMORY_DIRECTORY, { recursive: true, force: true })
 }

@@ -5,6 +5,8 @@ import { join } from 'node:path'
 export const CACHE_DIRECTORY = '/var/lib/orchestrator-lab'
 /** State of a lab that runs, one folder for each prefix; gone when the lab is. */
 export const RUN_DIRECTORY = '/run/orchestrator-lab'
+/** What a lab that runs keeps in memory only, one folder for each prefix; gone when the lab is. */
+export const MEMORY_DIRECTORY = '/dev/shm/orchestrator-lab'
 /** The source tree that this file is part of. */
 export const SOURCE_DIRECTORY = join(import.meta.dirname, '..')
 

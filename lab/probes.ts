@@ -75,3 +75,33 @@ export async function reachable(p: Target & { deadlineMs: number }): Promise<num
 export async function resolve(p: { name: string }): Promise<string[]> {
   return (await lookup(p.name, { all: true, family: 6 })).map((found) => found.address)
 }
+
+/**
+ * One conversation over TCP: sends bytes, and reads until the answer holds the text `until` or the other side ends it.
+ * @param p.send base64
+ * @returns what came, base64
+ */
+export function exchange(p: Target & { send: string; until?: string; timeoutMs: number }): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const parts: Buffer[] = []
+    const socket = connect({ host: p.address, port: p.port, ...source(p.from) })
+    const end = (error?: Error): void => {
+      clearTimeout(timer)
+      socket.destroy()
+      if (error === undefined) resolve(Buffer.concat(parts).toString('base64'))
+      else reject(error)
+    }
+    const heard = () => Buffer.concat(parts).toString('latin1')
+    const timer = setTimeout(
+      () => end(new Error(`nothing more in ${p.timeoutMs} ms after ${JSON.stringify(heard().slice(0, 500))}`)),
+      p.timeoutMs,
+    )
+    socket.on('connect', () => socket.write(Buffer.from(p.send, 'base64')))
+    socket.on('data', (part: Buffer) => {
+      parts.push(part)
+      if (p.until !== undefined && heard().includes(p.until)) end()
+    })
+    socket.on('end', () => end())
+    socket.on('error', end)
+  })
+}

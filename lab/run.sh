@@ -63,9 +63,13 @@ need strace strace
 need curl curl
 need kea-dhcp4-server kea-dhcp4
 need kea-dhcp6-server kea-dhcp6
+need openvpn openvpn
 need openvswitch-switch ovs-vswitchd ovsdb-server ovs-vsctl
 need systemd systemd-analyze systemd-sysusers
 need passwd userdel groupdel
+need docker-registry docker-registry
+need git git
+need zip zip
 command -v dockerd >/dev/null || engine_answers || missing="$missing docker.io"
 ldconfig -p | grep -q 'libnftables\.so\.1 ' || missing="$missing libnftables1"
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"

@@ -4,11 +4,12 @@ import { stringify } from 'yaml'
 import { LabError, run, waitFor } from './command.ts'
 import type { DnsmasqOptions, DnsmasqRole } from './dnsmasq.ts'
 import type { LabEngine, Say } from './engine.ts'
-import { buildSampleImage, rememberIfNew } from './images.ts'
+import { buildSampleImage, buildSamplesImage, rememberIfNew } from './images.ts'
 import { Lab, whatIsLeft } from './lab.ts'
 import { hostNamespace, inNamespace, LAB_NETWORK } from './namespaces.ts'
-import { CACHE_DIRECTORY, DEFAULT_PREFIX, runDirectory, SOURCE_DIRECTORY } from './places.ts'
+import { CACHE_DIRECTORY, DEFAULT_PREFIX, MEMORY_DIRECTORY, runDirectory, SOURCE_DIRECTORY } from './places.ts'
 import { type LabProcess, launch, quoted } from './processes.ts'
+import { SAMPLES_DIRECTORY, sampleRule } from './samples.ts'
 import { idsOf } from './users.ts'
 
 export interface SiteOptions {
@@ -18,6 +19,8 @@ export interface SiteOptions {
   readonly dnsmasq?: DnsmasqOptions
   /** An engine of the lab's own also where the machine has one: for tests that stop and kill it. */
   readonly ownEngine?: boolean
+  /** What leases become: `sample`, unless told, or one of docs/samples. */
+  readonly template?: string
   /** Further settings of the daemons, over those of the lab. */
   readonly orchestrator?: Readonly<Record<string, unknown>>
   readonly unionize?: Readonly<Record<string, unknown>>
@@ -186,6 +189,7 @@ export class Site {
     await this.engine.removeContainers(HOST_LABEL)
     await rememberIfNew(this.engine, PAUSE_IMAGE)
     await buildSampleImage(this.engine, say, signal)
+    if ((this.#options.template ?? 'sample') !== 'sample') await buildSamplesImage(this.engine, say, signal)
     this.#writeSettings()
     say('starting orchestrator, unionize and its wiring process, each with its own user and capabilities')
     await this.startOrchestrator()
@@ -214,14 +218,19 @@ export class Site {
 
   #writeSettings(): void {
     const etc = runDirectory(this.prefix, 'etc')
-    const templates = runDirectory(this.prefix, 'etc', 'templates')
-    cpSync(join(SOURCE_DIRECTORY, 'client-image/sample.yaml'), join(templates, 'sample.yaml'))
+    const catalog = runDirectory(this.prefix, 'etc', 'catalog')
+    cpSync(join(SOURCE_DIRECTORY, 'client-image/sample.yaml'), join(catalog, 'sample.yaml'))
+    const { template = 'sample' } = this.#options
+    if (template !== 'sample') {
+      cpSync(join(SAMPLES_DIRECTORY, template), join(catalog, template), { recursive: true })
+      writeFileSync(join(catalog, 'rules.yaml'), stringify({ rules: [sampleRule(template, {})] }))
+    }
     const { places } = this.#lab
     const orchestrator = {
       'state.directory': stateDirectory(this.prefix, 'orchestrator'),
       'server.names': ['localhost', '::1', '127.0.0.1'],
       'instances.prefix': LAB_NETWORK.instancesPrefix,
-      'templates.directory': templates,
+      'catalog.directory': catalog,
       ...this.#options.orchestrator,
     }
     const unionize = {
@@ -237,17 +246,22 @@ export class Site {
       'leases.journal': places.journal,
       'leases.dnsmasq-config': places.clientsConfig,
       'names.directory': places.names,
+      'files.directory': join(MEMORY_DIRECTORY, this.prefix, 'files'),
       ...this.#options.unionize,
     }
     writeFileSync(join(etc, 'orchestrator.yaml'), stringify(nested(orchestrator)), { mode: 0o644 })
     writeFileSync(join(etc, 'unionize.yaml'), stringify(nested(unionize)), { mode: 0o644 })
-    for (const user of ['orchestrator', 'unionize'] as const) {
-      const directory = stateDirectory(this.prefix, user)
-      mkdirSync(directory, { recursive: true })
-      const { uid, gid } = idsOf(user)
-      chownSync(directory, uid, gid)
-      chmodSync(directory, 0o700)
-    }
+    this.#give('orchestrator', stateDirectory(this.prefix, 'orchestrator'))
+    this.#give('unionize', stateDirectory(this.prefix, 'unionize'))
+    this.#give('unionize', unionize['files.directory'])
+  }
+
+  /** Makes a folder of which a user alone can make anything. */
+  #give(user: User, directory: string): void {
+    mkdirSync(directory, { recursive: true })
+    const { uid, gid } = idsOf(user)
+    chownSync(directory, uid, gid)
+    chmodSync(directory, 0o700)
   }
 
   /** Shows the daemons our tree at a path that they may read, wherever it was cloned to. */
