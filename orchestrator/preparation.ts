@@ -71,10 +71,14 @@ async function serve(options: PreparationOptions, name: HostName, connection: Co
   while (!signal.aborted) {
     connection.news = false
     let fault = ''
+    // News in the middle of it: the host goes on with what it fetches, and is told what is wanted now.
+    const outdated = new AbortController()
+    connection.rouse = () => outdated.abort()
     try {
-      await prepare(options, name, signal)
+      await prepare(options, name, AbortSignal.any([signal, outdated.signal]))
     } catch (error) {
       if (signal.aborted) return
+      if (outdated.signal.aborted) continue
       fault = wording(error)
     }
     if (fault !== '' && fault !== told) await tell(options, name, fault)

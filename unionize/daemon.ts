@@ -44,6 +44,8 @@ export interface Daemon {
 const FINISH_MS = 10_000
 /** Milliseconds between two looks at whether our firewall tables are still there. */
 const GUARD_MS = 5_000
+/** Milliseconds between two looks at which images are not needed any more. */
+const CLEAR_MS = 600_000
 /** Milliseconds between two reports of what the firewall dropped. */
 const COUNT_MS = 10_000
 
@@ -126,10 +128,11 @@ export async function startDaemon(
   const { beside, engineReturned, engineAway } = standing
   const request = createRequests({ instances, standing, stock, builder, log })
   const hello = async () => ({ version, facts: await factsOf(engine, orders.count()) })
+  const outputs = createOutputs({ engine, orders, notice, now })
   link = createLink({
     url: settings['server.url'],
     identity: () => loadIdentity(state),
-    ...{ hello, request, log },
+    ...{ hello, request, log, connected: outputs.repeat },
     status: (text) => {
       linkStatus = text
       tellStatus()
@@ -167,9 +170,9 @@ export async function startDaemon(
   const collectMs = Math.min(60_000, Math.max(2_000, graceMs / 4))
   const collecting = regularly('look for leftovers', collectMs, () => beside(collector.collect), log, signal)
   const guarding = regularly('look at the firewall', GUARD_MS, () => beside(wiring.guard), log, signal)
-  const outputs = createOutputs({ engine, orders, notice, now })
   const reading = outputs.watch(signal, instances.tellOutputs)
   const count = async () => link.dropped(await wiring.counters())
+  const clearing = regularly('take away images', CLEAR_MS, stock.prune, log, signal)
   const counting = regularly('count what the firewall dropped', COUNT_MS, () => beside(count), log, signal)
 
   return {
@@ -178,8 +181,8 @@ export async function startDaemon(
       instances.stopProbing()
       await Promise.race([instances.settled(), wait(FINISH_MS)])
       stopping.abort(new Error('unionize is stopping'))
-      await pool.stop()
-      await Promise.all([following, watching, collecting, guarding, counting, reading])
+      await Promise.all([pool.stop(), stock.stop()])
+      await Promise.all([following, watching, collecting, guarding, clearing, counting, reading])
       hanging.abort(new Error('unionize is stopping'))
       await linked
       await journal.close()

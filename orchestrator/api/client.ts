@@ -166,6 +166,11 @@ export class ApiClient {
     return await this.#to.json('GET', `/v1/builds/${encodeURIComponent(id)}`, buildShape, signal)
   }
 
+  /** Asks that it be ended; it is so a little later. @throws Refused `build-ended` */
+  async cancelBuild(id: string, signal: AbortSignal): Promise<BuildShape> {
+    return await this.#to.json('DELETE', `/v1/builds/${encodeURIComponent(id)}`, buildShape, signal)
+  }
+
   async *buildLog(id: string, options: { follow: boolean }, signal: AbortSignal): AsyncIterable<string> {
     const path = withQuery(`/v1/builds/${encodeURIComponent(id)}/log`, { follow: String(options.follow) })
     const response = await this.#to.ask('GET', path, signal, { silentMs: options.follow ? 0 : ANSWER_WITHIN_MS })

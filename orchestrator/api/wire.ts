@@ -136,12 +136,16 @@ export const templateDetailShape = templateShape.extend({
 })
 export type TemplateDetailShape = z.infer<typeof templateDetailShape>
 
+/** Files of one apply at most, as in the catalog directory. */
+const MOST_APPLIED_FILES = 10_000
 /**
  * `POST /v1/apply`: files as `orctl apply -f` read them, base64 by path relative to what was named. A YAML file with `services`
  * or `x-orchestrator` is a template, one with `rules` the rules; others belong to a template beside or above them.
  */
 export const applyRequest = z.strictObject({
-  files: z.record(z.string().max(1024), z.base64()),
+  files: z
+    .record(z.string().max(1024), z.base64())
+    .refine((files) => Object.keys(files).length <= MOST_APPLIED_FILES, `expected at most ${MOST_APPLIED_FILES} files`),
   /** Say what would change, and change nothing. */
   dryRun: z.boolean().default(false),
   /** Keep new versions without rolling them out. */

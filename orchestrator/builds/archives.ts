@@ -6,6 +6,7 @@ import { type Readable, Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { z } from 'zod'
 import { InvalidInput, OrchestratorError } from '../../common/errors.ts'
+import { withRoom } from './room.ts'
 
 /** An image as an engine saves it, kept for the hosts. */
 export interface Archive {
@@ -73,24 +74,20 @@ export async function openArchives(options: {
       }
       const draft = join(directory, `${sha256}.${++drafts}.part`)
       try {
-        const hash = createHash('sha256')
-        await pipeline(input, counted(hash, bytes), createWriteStream(draft, { mode: 0o600 }), { signal })
-        const found = hash.digest('hex')
-        if (found !== sha256) {
-          throw new InvalidInput('archive', `its SHA-256 is ${found}, and not ${sha256} as its name says`)
-        }
-        await sync(draft)
-        await rename(draft, file(sha256, 'tar'))
-        const archive: Archive = { image, sha256, bytes, at: now() }
-        await writeFile(draft, JSON.stringify(archive), { mode: 0o600 })
-        await rename(draft, file(sha256, 'json'))
-        await sync(directory)
-        archives.set(sha256, archive)
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
-        throw new OrchestratorError('storage-full', `there is no room for an image of ${bytes} bytes in ${directory}`, {
-          retryable: true,
-          cause: error,
+        await withRoom(directory, async () => {
+          const hash = createHash('sha256')
+          await pipeline(input, counted(hash, bytes), createWriteStream(draft, { mode: 0o600 }), { signal })
+          const found = hash.digest('hex')
+          if (found !== sha256) {
+            throw new InvalidInput('archive', `its SHA-256 is ${found}, and not ${sha256} as its name says`)
+          }
+          await sync(draft)
+          await rename(draft, file(sha256, 'tar'))
+          const archive: Archive = { image, sha256, bytes, at: now() }
+          await writeFile(draft, JSON.stringify(archive), { mode: 0o600 })
+          await rename(draft, file(sha256, 'json'))
+          await sync(directory)
+          archives.set(sha256, archive)
         })
       } finally {
         await rm(draft, { force: true })

@@ -13,6 +13,7 @@ import { buildFolders } from './folders.ts'
 import { pruneArchives, wantedImages } from './images.ts'
 import { createBuildLogs } from './logs.ts'
 import { type BuildHosts, createBuildQueue } from './queue.ts'
+import { withRoom } from './room.ts'
 import type { BuildSettings } from './settings.ts'
 import { type GitSource, gitSourceWords, withGitTar } from './sources/git.ts'
 import { makeContext, type SourceFormat } from './sources/source.ts'
@@ -135,7 +136,8 @@ export async function startBuilds(options: BuildsOptions): Promise<Builds> {
     signal: AbortSignal,
   ): Promise<string> => {
     const folder = await folders.make(build.id)
-    const context = await makeContext(input, { format, directory: folder, limits, dockerfile }, signal)
+    const how = { format, directory: folder, limits, dockerfile }
+    const context = await withRoom(directory, () => makeContext(input, how, signal))
     const image = imageName(build.template, context.hash)
     await folders.seal(build.id, image)
     return image

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
+import { buffer } from 'node:stream/consumers'
 import { test } from 'node:test'
 import request from 'supertest'
 import { ApiClient } from '../../orchestrator/api/client.ts'
@@ -18,6 +19,14 @@ const never = new AbortController().signal
 const SOURCE = tar({ name: 'Dockerfile', content: 'FROM scratch\n' })
 const ARCHIVE = Buffer.from('what an engine saved')
 const sha256 = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex')
+
+/** Reads an answer's body as it is. */
+function bytes(response: request.Response, done: (error: Error | null, body: Buffer) => void): void {
+  buffer(response as unknown as Readable).then(
+    (body) => done(null, body),
+    (error) => done(error as Error, Buffer.alloc(0)),
+  )
+}
 
 /** An orchestrator, and the far ends of hosts that a test plays. */
 class Scene implements AsyncDisposable {
@@ -102,16 +111,17 @@ test('an endless source is cut off at the limit, and one that is cut off leaves 
     },
   })
   const query = { template: 'web', source: 'endless', format: 'tgz' }
-  await assert.rejects(scene.client.buildFromArchive(query, endless, never))
-  const over = new AbortController()
-  const slow = new Readable({
-    read() {
-      this.push(SOURCE.subarray(0, 512))
-      this.read = () => over.abort(new Error('the client leaves'))
-    },
-  })
-  await assert.rejects(scene.client.buildFromArchive({ ...query, format: 'tar' }, slow, over.signal), /leaves/)
+  await assert.rejects(scene.client.buildFromArchive(query, endless, never), { status: 422 })
+  endless.destroy()
   const folder = join(scene.api.directory, 'builds')
+  const over = new AbortController()
+  const halting = new Readable({ read() {} })
+  halting.push(SOURCE.subarray(0, 600))
+  const sending = scene.client.buildFromArchive({ ...query, format: 'tar' }, halting, over.signal)
+  sending.catch(() => {})
+  await until('it is read', () => readdirSync(folder).length === 1)
+  over.abort(new Error('the client leaves'))
+  await assert.rejects(sending, /leaves/)
   await until('nothing is left', () => readdirSync(folder).length === 0)
 })
 
@@ -125,7 +135,7 @@ test('only the host that builds gets the context and may bring the archive; ever
   assert.match(asked.image, /^orchestrator\/web:[0-9a-f]{16}$/)
   assert.equal(asked.push, false)
 
-  const context = await scene.ask('get', contextPath(build.id), credentials).expect(200)
+  const context = await scene.ask('get', contextPath(build.id), credentials).buffer(true).parse(bytes).expect(200)
   assert.ok((context.body as Buffer).includes('FROM scratch'))
   await scene.ask('get', contextPath(build.id)).expect(401)
   await scene.ask('get', contextPath(build.id), other).expect(404)
@@ -146,7 +156,11 @@ test('only the host that builds gets the context and may bring the archive; ever
   const ended = await scene.ended(build)
   assert.deepEqual([ended.state, ended.image, ended.host], ['done', asked.image, 'maker'])
   assert.match(await scene.log(build), /host maker builds .*\nbuilt\nthe image is /)
-  const fetched = await scene.ask('get', archivePath(sha256(ARCHIVE)), other).expect(200)
+  const fetched = await scene
+    .ask('get', archivePath(sha256(ARCHIVE)), other)
+    .buffer(true)
+    .parse(bytes)
+    .expect(200)
   assert.deepEqual(fetched.body, ARCHIVE)
   await scene.ask('get', archivePath(sha256(ARCHIVE))).expect(401)
   await scene.ask('get', archivePath(sha256(SOURCE)), other).expect(404)

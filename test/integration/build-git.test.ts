@@ -163,6 +163,26 @@ describe('a git repository as a source', () => {
     silent.close()
   })
 
+  it('fetched by ssh is given up with the ssh that git started', async () => {
+    const bin = mkdtempSync(join(around, 'bin-'))
+    writeFileSync(join(bin, 'ssh'), '#!/bin/sh\necho "$@" >"$0.called"\nexec sleep 600\n', { mode: 0o755 })
+    const path = process.env['PATH']
+    process.env['PATH'] = `${bin}:${path}`
+    const over = new AbortController()
+    try {
+      const fetching = fetchTo({ url: "git@host.example:it's $(odd).git" }, over.signal)
+      fetching.catch(() => {})
+      await until('ssh runs', () => gitProcesses(around).some((command) => command.startsWith('sleep')))
+      over.abort(new Error('enough'))
+      await assert.rejects(fetching, /enough/)
+      await until('nothing of it is left', () => gitProcesses(around).length === 0)
+    } finally {
+      process.env['PATH'] = path
+    }
+    const called = readFileSync(join(bin, 'ssh.called'), 'utf8')
+    assert.match(called, /^-o BatchMode=yes .*git@host\.example git-upload-pack 'it'\\''s \$\(odd\)\.git'\n$/)
+  })
+
   it('with a password in its URL shows that in no command line and no message', async () => {
     let commands: string[] = []
     // It ends the connection before any TLS: what git is started with is what matters here, and what it says.

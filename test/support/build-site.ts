@@ -210,6 +210,7 @@ export class BuildHost {
       url: this.#site.url,
       identity: () => loadIdentity(this.#state),
       hello: async () => ({ version: '1', facts: { engine: 'e', kernel: 'k', instances: 0 } }),
+      connected: () => {},
       request: requests,
       log: silent,
       status: () => {},
@@ -218,7 +219,7 @@ export class BuildHost {
     const running = link.run(over.signal)
     this.#stop = async () => {
       over.abort(new Error('the test ends'))
-      await running
+      await Promise.all([running, stock.stop()])
     }
     await this.#site.connected(this.name, true)
   }

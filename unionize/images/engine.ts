@@ -3,6 +3,7 @@ import Docker from 'dockerode'
 import { jsonLines } from '../engine-answers.ts'
 import { bounded, DEADLINE_MS, type PullOptions, pulled, type RegistryCredentials } from '../engine-calls.ts'
 import { ContainerFailure, engineError } from '../engine-error.ts'
+import { unlessAborted } from './aborted.ts'
 
 /** An image as the engine has it. */
 export interface FoundImage {
@@ -173,16 +174,3 @@ interface Word {
 }
 
 const NOBODY: RegistryCredentials = { username: '', password: '', serveraddress: '' }
-
-async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted()
-  const { promise, reject } = Promise.withResolvers<never>()
-  const end = () => reject(signal.reason)
-  signal.addEventListener('abort', end, { once: true })
-  work.catch(() => {})
-  try {
-    return await Promise.race([work, promise])
-  } finally {
-    signal.removeEventListener('abort', end)
-  }
-}

@@ -3,6 +3,7 @@ import type { Log } from '../../common/log.ts'
 import type { Engine } from '../containers.ts'
 import type { WireService } from '../contract.ts'
 import { ContainerFailure } from '../engine-error.ts'
+import { unlessAborted } from './aborted.ts'
 
 /** What is to be known of a service to get its image. */
 type Imaged = Pick<WireService, 'name' | 'image' | 'pull' | 'platform'>
@@ -65,19 +66,5 @@ export function createImages(parts: {
         return create()
       }
     },
-  }
-}
-
-/** `work`, or the signal's reason if that is aborted before. */
-async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return work
-  signal.throwIfAborted()
-  const { promise, reject } = Promise.withResolvers<never>()
-  const giveUp = () => reject(signal.reason)
-  signal.addEventListener('abort', giveUp, { once: true })
-  try {
-    return await Promise.race([work, promise])
-  } finally {
-    signal.removeEventListener('abort', giveUp)
   }
 }

@@ -8,6 +8,7 @@ import type { Log } from '../../common/log.ts'
 import type { Engine } from '../containers.ts'
 import { archivePath, type WireWantedImage } from '../contract.ts'
 import { ContainerFailure } from '../engine-error.ts'
+import { unlessAborted } from './aborted.ts'
 import { checkArchive, writeHashed } from './archive.ts'
 import { credentialsFor, registryOf } from './credentials.ts'
 import type { ImageEngine } from './engine.ts'
@@ -32,6 +33,8 @@ export interface ImageStock {
   keep(wanted: readonly WireWantedImage[], signal: AbortSignal): Promise<void>
   /** Takes away what is not needed any more. */
   prune(): Promise<void>
+  /** Ends what is being fetched. */
+  stop(): Promise<void>
 }
 
 export interface ImageStockParts {
@@ -60,6 +63,8 @@ export function createImageStock(parts: ImageStockParts): ImageStock {
   const { engine, orchestrator, record, directory, credentialsFile, keepMs, log, notice, now } = parts
   let wanted = new Map<string, WireWantedImage['from']>()
   let keeping: AbortController | null = null
+  const stopping = new AbortController()
+  const underWay = new Map<string, Promise<string | null>>()
   /** What was told of an image: once until it is there. */
   const told = new Map<string, string>()
 
@@ -98,7 +103,8 @@ export function createImageStock(parts: ImageStockParts): ImageStock {
   }
 
   /** @returns why it is not there; null: it is */
-  const fetch = async (image: string, signal: AbortSignal): Promise<string | null> => {
+  const fetch = async (image: string): Promise<string | null> => {
+    const { signal } = stopping
     for (let attempt = 0; ; attempt++) {
       try {
         record.touch(image, now())
@@ -121,6 +127,14 @@ export function createImageStock(parts: ImageStockParts): ImageStock {
         signal.throwIfAborted()
       }
     }
+  }
+
+  /** Who asks again, or for other images, does not begin anew what is on its way. */
+  const fetched = (image: string): Promise<string | null> => {
+    const running = underWay.get(image) ?? fetch(image).finally(() => underWay.delete(image))
+    underWay.set(image, running)
+    running.catch(() => {}) // told to whoever waits
+    return running
   }
 
   const prune = async (signal?: AbortSignal): Promise<void> => {
@@ -148,7 +162,7 @@ export function createImageStock(parts: ImageStockParts): ImageStock {
       const faults: string[] = []
       const work = async () => {
         for (let image = waiting.shift(); image !== undefined; image = waiting.shift()) {
-          const fault = await fetch(image, either)
+          const fault = await unlessAborted(fetched(image), either)
           if (fault !== null) faults.push(fault)
         }
       }
@@ -161,5 +175,9 @@ export function createImageStock(parts: ImageStockParts): ImageStock {
       })
     },
     prune: () => prune(),
+    async stop() {
+      stopping.abort(new OrchestratorError('stopping', 'unionize is stopping', { retryable: true }))
+      await Promise.allSettled(underWay.values())
+    },
   }
 }

@@ -6,6 +6,7 @@ import type { Log } from '../../../common/log.ts'
 import { archivePath } from '../../../unionize/contract.ts'
 import type { HostName } from '../../domain/host.ts'
 import type { Store } from '../../store/store.ts'
+import { withBody } from '../body-stream.ts'
 import { accept, Problem } from '../problem.ts'
 import { admittedHost } from './socket.ts'
 
@@ -37,11 +38,7 @@ export function hostArchivesRoutes(options: { store: Store; archives: HostArchiv
     if (image === null) throw new Problem(409, 'not-building', `host ${host} builds nothing by the id ${build}`)
     const bytes = Number(request.get('content-length') ?? Number.NaN)
     if (!Number.isSafeInteger(bytes)) throw new Problem(411, 'length-required', 'the length of an archive must be told')
-    const over = new AbortController()
-    request.once('close', () => {
-      if (!request.complete) over.abort(new Problem(400, 'cut-off', 'the archive was cut off'))
-    })
-    await archives.receive({ image, sha256, bytes }, request, over.signal)
+    await withBody(request, 'the archive', (body, signal) => archives.receive({ image, sha256, bytes }, body, signal))
     log.info('archive.received', `host ${host} sent the image ${image}`, { host, sha256, bytes })
     response.status(201).end()
   })

@@ -4,6 +4,8 @@ import { printable } from './from-wire.ts'
 
 /** Characters of log output that may wait for a reader before it is dropped as too slow. */
 const MOST_WAITING_OUTPUT = 8 * 1024 * 1024
+/** Milliseconds that a host has, once the time for its answer is up, to say what it was waiting for. */
+const LAST_WORD_MS = 1_000
 
 type Request = Extract<ToHost, { type: 'ensure' | 'remove' | 'list' | 'images' | 'build' | 'logs' }>
 /** A request before it has its number. */
@@ -35,9 +37,13 @@ export class HostRequests {
     return this.#waiting.size
   }
 
-  /** Asks, and resolves with what the host observed. @throws as Agents does */
+  /**
+   * Asks, and resolves with what the host observed. When the signal ends it as a time limit (TimeoutError), the host is
+   * told and has a second to answer all the same: what it says then is thrown instead of the signal's reason.
+   * @throws as Agents does
+   */
   async ask(question: Question, signal: AbortSignal): Promise<readonly WireObserved[]> {
-    const { answer } = this.#begin(question, () => {}, signal)
+    const { answer } = this.#begin(question, () => {}, signal, LAST_WORD_MS)
     return (await answer).observed ?? []
   }
 
@@ -113,23 +119,37 @@ export class HostRequests {
     this.#cancelled.clear()
   }
 
-  #begin(question: Question, output: (text: string) => void, signal: AbortSignal): { answer: Promise<Result> } {
+  #begin(
+    question: Question,
+    output: (text: string) => void,
+    signal: AbortSignal,
+    lastWordMs = 0,
+  ): { answer: Promise<Result> } {
     const answer = new Promise<Result>((resolve, reject) => {
       signal.throwIfAborted()
       if (this.#over !== undefined) throw this.#over
       const id = `r${++this.#count}`
-      const cancel = () => {
+      let lastWord: NodeJS.Timeout | undefined
+      const giveUp = () => {
         this.#waiting.delete(id)
         this.#cancelled.add(id)
-        this.#send({ type: 'cancel', id })
         reject(signal.reason)
       }
-      const leave = () => signal.removeEventListener('abort', cancel)
+      const cancel = () => {
+        this.#send({ type: 'cancel', id })
+        if (lastWordMs > 0 && isTimeout(signal.reason)) lastWord = setTimeout(giveUp, lastWordMs)
+        else giveUp()
+      }
+      const leave = () => {
+        clearTimeout(lastWord)
+        signal.removeEventListener('abort', cancel)
+      }
       this.#waiting.set(id, {
         output,
         settle: (result) => {
           leave()
           if (result.failure === undefined) resolve(result)
+          else if (signal.aborted && result.failure.code === 'cancelled') reject(signal.reason)
           else reject(failureOf(result.failure))
         },
         fail: (error) => {
@@ -142,6 +162,11 @@ export class HostRequests {
     })
     return { answer }
   }
+}
+
+/** What AbortSignal.timeout() aborts with (DOM Standard, section 3.2). */
+function isTimeout(reason: unknown): boolean {
+  return reason instanceof DOMException && reason.name === 'TimeoutError'
 }
 
 function failureOf(failure: WireFailure): OrchestratorError {

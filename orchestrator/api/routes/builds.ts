@@ -4,6 +4,7 @@ import { z } from 'zod'
 import type { Clock } from '../../../common/clock.ts'
 import type { Build } from '../../domain/build.ts'
 import type { Store } from '../../store/store.ts'
+import { withBody } from '../body-stream.ts'
 import type { ApiMetrics } from '../metrics.ts'
 import { SlowReader, whileRead, writePaced } from '../paced-response.ts'
 import { accept, flagParameter, Problem } from '../problem.ts'
@@ -60,7 +61,7 @@ export function buildsRoutes(options: BuildsOptions): Router {
   router.post('/v1/builds', async (request, response) => {
     const build = request.is('application/json')
       ? await fromGit(builds, request)
-      : await fromArchive(builds, request, response, stopping)
+      : await fromArchive(builds, request, stopping)
     response.status(202).json(buildToShape(build))
   })
 
@@ -87,24 +88,11 @@ async function fromGit(builds: BuildDesk, request: Request): Promise<Build> {
   return await builds.fromGit({ template, git, base: base ?? null })
 }
 
-async function fromArchive(
-  builds: BuildDesk,
-  request: Request,
-  response: Response,
-  stopping: AbortSignal,
-): Promise<Build> {
+async function fromArchive(builds: BuildDesk, request: Request, stopping: AbortSignal): Promise<Build> {
   const { base, ...given } = accept(archiveQuery, request.query)
-  const over = new AbortController()
-  request.once('close', () => {
-    if (!request.complete) over.abort(new Problem(400, 'cut-off', 'the source was cut off'))
-  })
-  try {
-    return await builds.fromArchive({ ...given, base: base ?? null }, request, AbortSignal.any([over.signal, stopping]))
-  } catch (error) {
-    // What is still to come of a refused source is not waited for.
-    if (!request.complete) response.set('Connection', 'close')
-    throw error
-  }
+  return await withBody(request, 'the source', (body, left) =>
+    builds.fromArchive({ ...given, base: base ?? null }, body, AbortSignal.any([left, stopping])),
+  )
 }
 
 /** The build of that id. @throws Problem 404 */

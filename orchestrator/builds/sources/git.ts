@@ -154,6 +154,9 @@ function run(
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
     }
+    // What left the group all the same may hold their other ends, and is not waited for.
+    child.stdout.destroy()
+    child.stderr.destroy()
   }
   if (signal.aborted) kill()
   signal.addEventListener('abort', kill, { once: true })

@@ -1,0 +1,95 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, it } from 'node:test'
+import { checkArchive } from '../../unionize/images/archive.ts'
+import { credentialsFor, registryOf } from '../../unionize/images/credentials.ts'
+import { loadImageRecord } from '../../unionize/images/record.ts'
+import { tar } from '../support/archives.ts'
+
+const directory = mkdtempSync(join(tmpdir(), 'images-host-'))
+after(() => rmSync(directory, { recursive: true }))
+const never = new AbortController().signal
+const unexpected = (error: unknown) => assert.fail(String(error))
+let files = 0
+const file = (content: string | Buffer) => {
+  const path = join(directory, `${++files}`)
+  writeFileSync(path, content)
+  return path
+}
+
+describe('an archive of an image', () => {
+  const manifest = (...tags: (string[] | null)[]) => ({
+    name: 'manifest.json',
+    content: JSON.stringify(tags.map((RepoTags) => ({ Config: 'c.json', RepoTags, Layers: [] }))),
+  })
+  const layer = { name: 'layer.tar', content: Buffer.alloc(200_000) }
+  const check = (bytes: Buffer) => checkArchive(file(bytes), 'orchestrator/web:1', never)
+  const refused = { code: 'archive-of-another' }
+
+  it('is taken when it is of this name alone', async () => {
+    await check(tar(layer, manifest(['orchestrator/web:1'])))
+  })
+
+  it('is refused when it gives another name a new meaning, or none', async () => {
+    await assert.rejects(check(tar(manifest(['debian:bookworm']))), refused)
+    await assert.rejects(check(tar(manifest(['orchestrator/web:1', 'debian:bookworm']))), refused)
+    await assert.rejects(check(tar(manifest(['orchestrator/web:1'], ['debian:bookworm']))), refused)
+    await assert.rejects(check(tar(manifest(null))), refused)
+    await assert.rejects(check(tar(layer)), refused)
+    await assert.rejects(check(tar({ name: 'manifest.json', content: '{' })), refused)
+    const twice = tar(manifest(['orchestrator/web:1']), manifest(['debian:bookworm']))
+    await assert.rejects(check(twice), refused)
+  })
+})
+
+describe('what a registry is shown', () => {
+  const auth = (text: string) => ({ auth: Buffer.from(text).toString('base64') })
+  const config = file(
+    JSON.stringify({
+      auths: { 'registry.example:5000': auth('me:pass:word'), 'https://index.docker.io/v1/': auth('hub:secret') },
+    }),
+  )
+
+  it('is what docker login left for that registry', async () => {
+    assert.deepEqual(await credentialsFor('registry.example:5000/team/web:1', config), {
+      ...{ username: 'me', password: 'pass:word', serveraddress: 'registry.example:5000' },
+    })
+    assert.equal((await credentialsFor('nginx:1', config))?.username, 'hub')
+    assert.equal((await credentialsFor('library/nginx', config))?.username, 'hub')
+    assert.equal(await credentialsFor('other.example/web', config), undefined)
+    assert.equal(await credentialsFor('nginx', null), undefined)
+  })
+
+  it('is nothing that a fault of the file would show', async () => {
+    const broken = file('{"auths": {"x": {"auth": "c2VjcmV0"')
+    await assert.rejects(credentialsFor('nginx', broken), (error: Error) => !/c2Vj/.test(error.message))
+    await assert.rejects(credentialsFor('nginx', join(directory, 'none')), /ENOENT/)
+  })
+
+  it('goes by the host that a name begins with', () => {
+    const names = ['nginx', 'team/web', 'a.b/web', 'localhost/web', 'a:5000/web', 'a.b:1']
+    assert.deepEqual(names.map(registryOf), [null, null, 'a.b', 'localhost', 'a:5000', null])
+  })
+})
+
+describe('the record of images that came by us', () => {
+  it('outlives us', async () => {
+    const path = join(directory, 'record.json')
+    const record = await loadImageRecord(path, unexpected)
+    await Promise.all([
+      record.put('a:1', { how: 'pulled', at: 1 }),
+      record.put('b:1', { how: 'built', at: 2 }),
+      record.forget('a:1'),
+    ])
+    assert.deepEqual([...(await loadImageRecord(path, unexpected)).all()], [['b:1', { how: 'built', at: 2 }]])
+    assert.equal(JSON.parse(readFileSync(path, 'utf8'))['b:1'].at, 2)
+  })
+
+  it('that cannot be read names none to take away, and that is told', async () => {
+    let told = 0
+    const record = await loadImageRecord(file('{"a:1": 1}'), () => told++)
+    assert.deepEqual([record.all().size, told], [0, 1])
+  })
+})
