@@ -14,10 +14,13 @@ export interface CandidateSource {
 const RESOURCE_WORDS: Readonly<Record<string, readonly string[]>> = {
   get: Object.keys(RESOURCES),
   describe: ['instance', 'template'],
-  rm: ['instance', 'template'],
+  rm: ['instance', 'template', 'build'],
   create: ['token'],
   completion: ['bash', 'zsh', 'fish'],
 }
+
+/** Below `template`: those whose first word is the name of one that there is, or may be. */
+const TAKES_TEMPLATE = new Set(['rollout', 'diff', 'build'])
 
 /** A command line as far as it is written. */
 interface Line {
@@ -49,13 +52,12 @@ async function matching(source: CandidateSource, line: Line, current: string): P
   const verb = line.verb.name()
   const [first] = line.given
   if (verb === 'logs') return first === undefined ? await names(source, line, 'instances') : []
-  if (verb === 'rollout' || verb === 'diff') return first === undefined ? await names(source, line, 'templates') : []
+  if (verb === 'log') return first === undefined ? await names(source, line, 'builds') : []
+  if (TAKES_TEMPLATE.has(verb)) return first === undefined ? await names(source, line, 'templates') : []
   if (first === undefined) return RESOURCE_WORDS[verb] ?? []
-  if (verb === 'get') return line.given.length === 1 ? await names(source, line, first) : []
-  const resource = first === 'template' || first === 'templates' ? 'templates' : 'instances'
-  if (verb === 'describe') return line.given.length === 1 ? await names(source, line, resource) : []
+  if (verb === 'get' || verb === 'describe') return line.given.length === 1 ? await names(source, line, first) : []
   if (verb !== 'rm') return []
-  return (await names(source, line, resource)).filter((name) => !line.given.includes(name))
+  return (await names(source, line, first)).filter((name) => !line.given.includes(name))
 }
 
 async function valuesOf(source: CandidateSource, line: Line, option: Option): Promise<readonly string[]> {

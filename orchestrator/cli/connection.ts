@@ -18,7 +18,7 @@ export const CONNECTION_HELP = `Which server, and who asks (flags win over varia
   --server URL       ORCTL_SERVER       default ${DEFAULT_SERVER}
   --token-file FILE  ORCTL_TOKEN (the token itself) or ORCTL_TOKEN_FILE
                                         default ${STATE}/api-token
-  --ca FILE          ORCTL_CA           default ${STATE}/ca.crt where that can be read,
+  --ca FILE          ORCTL_CA           default ${STATE}/ca.crt, if readable,
                                         else the authorities that the system trusts`
 
 /** A client for the server that flags, environment and defaults name. @throws Usage, NoToken */

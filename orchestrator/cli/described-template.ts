@@ -1,6 +1,7 @@
 import { plain } from '../../common/plain.ts'
 import { aligned } from '../../common/table.ts'
 import type { ParameterShape, TemplateDetailShape } from '../api/wire.ts'
+import { span } from './ages.ts'
 import { valueText } from './values.ts'
 
 /** A template in words, with its stack. */
@@ -41,8 +42,8 @@ export function describedTemplate(template: TemplateDetailShape): string {
 }
 
 function lifetime({ graceSeconds, lifetimeSeconds }: TemplateDetailShape): string {
-  const most = lifetimeSeconds === null ? 'as long as the lease' : `at most ${lifetimeSeconds} s`
-  return graceSeconds === 0 ? most : `${most}, and ${graceSeconds} s after it`
+  const most = lifetimeSeconds === null ? 'as long as the lease' : `at most ${span(lifetimeSeconds * 1000)}`
+  return graceSeconds === 0 ? most : `${most}, and ${span(graceSeconds * 1000)} after the lease`
 }
 
 function asked(parameter: ParameterShape): string {

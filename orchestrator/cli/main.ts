@@ -14,6 +14,7 @@ import { addTemplate } from './commands/template/template.ts'
 import { CONNECTION_HELP } from './connection.ts'
 import { EXIT, EXIT_HELP, exitCodeOf, wordsFor } from './exit.ts'
 import { FORMATS, print, say } from './output.ts'
+import { oneOf } from './session.ts'
 
 function commandLine(): Command {
   const version = ownVersion()
@@ -23,7 +24,13 @@ function commandLine(): Command {
     )
     .version(version, '-V, --version')
     .exitOverride()
-    .addOption(new Option('-o, --output <format>', 'how data is written').choices(FORMATS).default('table'))
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'orctl: ')) })
+    .addOption(
+      new Option('-o, --output <format>', 'how data is written')
+        .choices(FORMATS)
+        .argParser(oneOf(FORMATS))
+        .default('table'),
+    )
     .option('--server <url>', 'where the orchestrator answers (ORCTL_SERVER)')
     .option('--token-file <file>', 'file with the API token (ORCTL_TOKEN_FILE, or the token in ORCTL_TOKEN)')
     .option('--ca <file>', "the orchestrator's ca.crt (ORCTL_CA)")
@@ -32,7 +39,7 @@ function commandLine(): Command {
       `
 Examples:
   orctl get instances                  what runs, and for whom
-  orctl describe instance laptop       all about one, with its timeline and what went wrong
+  orctl describe instance laptop       all about one: its timeline, what went wrong
   orctl events -w                      what happens, as it happens
   orctl logs laptop -f                 what it prints
   orctl rm instance laptop             away with it
@@ -40,7 +47,7 @@ Examples:
   orctl template init web --image …    begin a template: see orctl template --help
   orctl rule test --tag lab            what such a lease would get, and why
   orctl create token                   the line by which a new host joins
-  orctl get instances -o json | jq     data for programs: on standard output, all else on standard error
+  orctl get instances -o json | jq     data, on standard output; all else is on standard error
 
 ${CONNECTION_HELP}
 
@@ -61,14 +68,18 @@ NO_COLOR turns colours off.`,
   program
     .command('version')
     .summary('print the version')
+    .description('Prints the version of orctl.')
+    .addHelpText('after', '\nExample:\n  orctl version')
     .action(() => print(`${version}\n`))
   return program
 }
 
 /** A reader that has seen enough (`orctl get leases | head`) is no failure. */
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.failure)
-})
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.failure)
+  })
+}
 
 try {
   await commandLine().parseAsync()

@@ -10,7 +10,7 @@ import type {
   RuleShape,
   TemplateShape,
 } from '../api/wire.ts'
-import { age, until } from './ages.ts'
+import { age, span, until } from './ages.ts'
 import { NotFound, Usage } from './exit.ts'
 import { type Column, coloured } from './table.ts'
 
@@ -121,12 +121,8 @@ const templates: Resource<TemplateShape> = {
     { head: 'IMAGES', cell: (template) => plain(template.images.join(',')), wide: true },
     { head: 'BACKEND', cell: (template) => plain(template.backend), wide: true },
     { head: 'PORT', cell: (template) => plain(template.entryPort), wide: true },
-    { head: 'GRACE', cell: (template) => `${template.graceSeconds}s`, wide: true },
-    {
-      head: 'MOST',
-      cell: ({ lifetimeSeconds }) => (lifetimeSeconds === null ? '-' : `${lifetimeSeconds}s`),
-      wide: true,
-    },
+    { head: 'GRACE', cell: ({ graceSeconds }) => seconds(graceSeconds), wide: true },
+    { head: 'MOST', cell: ({ lifetimeSeconds }) => seconds(lifetimeSeconds), wide: true },
   ],
   list: (client, options, signal) => client.templates(options, signal),
   find: (client, name, signal) => client.template(name, signal),
@@ -143,11 +139,7 @@ const rules: Resource<RuleShape> = {
     { head: 'INSTANCES', cell: ({ instances, give }) => `${instances}${give?.most == null ? '' : `/${give.most}`}` },
     { head: 'MATCH', cell: ({ match }) => plain(matchText(match)) },
     { head: 'BACKEND', cell: ({ give }) => plain(give?.backend ?? null), wide: true },
-    {
-      head: 'MOST',
-      cell: ({ give }) => (give?.lifetimeSeconds == null ? '-' : `${give.lifetimeSeconds}s`),
-      wide: true,
-    },
+    { head: 'MOST', cell: ({ give }) => seconds(give?.lifetimeSeconds ?? null), wide: true },
     {
       head: 'PARAMETERS',
       cell: ({ give }) => plain(Object.keys(give?.parameters ?? {}).join(',') || null),
@@ -211,11 +203,21 @@ function versioned(name: string, version: string | number | null): string {
 
 /** A rule's match on one line; a rule without one matches everything. */
 function matchText(match: RuleShape['match']): string {
-  const fields = Object.entries(match).map(([field, wanted]) => {
-    const text = Array.isArray(wanted) ? wanted.join('|') : typeof wanted === 'object' ? JSON.stringify(wanted) : wanted
-    return `${field}=${text}`
-  })
+  const fields = Object.entries(match).map(([field, wanted]) => `${field}=${wantedText(wanted)}`)
   return fields.length === 0 ? 'everything' : fields.join(' ')
+}
+
+/** `a|b`; of a map `days:mon|tue,from:08:00` */
+function wantedText(wanted: unknown): string {
+  if (Array.isArray(wanted)) return wanted.join('|')
+  if (typeof wanted !== 'object' || wanted === null) return String(wanted)
+  return Object.entries(wanted)
+    .map(([field, value]) => `${field}:${wantedText(value)}`)
+    .join(',')
+}
+
+function seconds(given: number | null): string {
+  return given === null ? '-' : span(given * 1000)
 }
 
 function milliseconds(ms: number | undefined): string {

@@ -1,4 +1,5 @@
-import type { Command } from 'commander'
+import { type Command, InvalidArgumentError } from 'commander'
+import { suggestion } from '../../common/config.ts'
 import type { ApiClient } from '../api/client.ts'
 import { type ConnectionFlags, connect } from './connection.ts'
 import { Usage } from './exit.ts'
@@ -29,6 +30,15 @@ export function dataFormat(format: Format): 'text' | 'json' | 'yaml' | 'name' {
   if (format === 'table' || format === 'wide') return 'text'
   if (FORMATS.includes(format)) return format
   throw new Usage(`--output: expected one of ${FORMATS.join(', ')}`)
+}
+
+/** One of these words. @throws InvalidArgumentError, with the one that is near */
+export function oneOf<T extends string>(words: readonly T[]) {
+  return (text: string): T => {
+    const found = words.find((word) => word === text)
+    if (found !== undefined) return found
+    throw new InvalidArgumentError(`Expected one of ${words.join(', ')}${suggestion(text, words)}.`)
+  }
 }
 
 /** A flag's number. @throws Usage */

@@ -3,6 +3,7 @@ import { completionHelp, completionScript, SHELLS, type Shell } from '../../../c
 import { candidates } from '../candidates.ts'
 import { connect } from '../connection.ts'
 import { print } from '../output.ts'
+import { oneOf } from '../session.ts'
 
 /** Milliseconds that a person waits for names before there are none. */
 const NAMES_WITHIN_MS = 2_000
@@ -12,7 +13,7 @@ export function addCompletion(program: Command): void {
     .command('completion')
     .summary('print the completion script of a shell')
     .description('Prints a script that completes verbs, resources, flags and the names of what there is.')
-    .addArgument(new Argument('<shell>', 'which shell').choices(SHELLS))
+    .addArgument(new Argument('<shell>', 'which shell').choices(SHELLS).argParser(oneOf(SHELLS)))
     .addHelpText('after', completionHelp('orctl'))
     .action((shell: Shell) => print(completionScript(shell, 'orctl')))
 

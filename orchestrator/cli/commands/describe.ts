@@ -4,6 +4,7 @@ import { describedInstance } from '../described-instance.ts'
 import { describedTemplate } from '../described-template.ts'
 import { Usage } from '../exit.ts'
 import { print } from '../output.ts'
+import { RESOURCES, resourceOf } from '../resources.ts'
 import { dataFormat, type Session, withSession } from '../session.ts'
 
 export function addDescribe(program: Command): void {
@@ -19,8 +20,9 @@ export function addDescribe(program: Command): void {
     .action(async (word: string, name: string, _flags: unknown, command: Command) => {
       const describe = DESCRIBED.get(word.replace(/s$/, ''))
       if (describe === undefined) {
+        const { plural } = resourceOf(word)
         throw new Usage(
-          `only an instance or a template can be described; for ${JSON.stringify(word)} use orctl get ${word} -o yaml`,
+          `only an instance or a template can be described; \`orctl get ${plural} ${name} -o yaml\` shows all of that one`,
         )
       }
       await withSession(command, (session) => describe(session, name))
@@ -30,22 +32,24 @@ export function addDescribe(program: Command): void {
 const DESCRIBED = new Map([
   [
     'instance',
-    async (session: Session, name: string) =>
-      show(session, await session.client.instance(name, session.signal), (detail) =>
-        describedInstance(detail, Date.now()),
-      ),
+    async (session: Session, name: string) => {
+      const detail = await session.client.instance(name, session.signal)
+      show(session, detail, RESOURCES.instances.name(detail), () => describedInstance(detail, Date.now()))
+    },
   ],
   [
     'template',
-    async (session: Session, name: string) =>
-      show(session, await session.client.template(name, session.signal), describedTemplate),
+    async (session: Session, name: string) => {
+      const detail = await session.client.template(name, session.signal)
+      show(session, detail, RESOURCES.templates.name(detail), () => describedTemplate(detail))
+    },
   ],
 ])
 
-function show<T extends { name: string }>({ format }: Session, detail: T, words: (detail: T) => string): void {
+function show({ format }: Session, detail: unknown, name: string, words: () => string): void {
   const shape = dataFormat(format)
   if (shape === 'json') print(`${JSON.stringify(detail, null, 2)}\n`)
   else if (shape === 'yaml') print(stringify(detail))
-  else if (shape === 'name') print(`${detail.name}\n`)
-  else print(words(detail))
+  else if (shape === 'name') print(`${name}\n`)
+  else print(words())
 }

@@ -38,11 +38,12 @@ Examples:
   orctl get instances                  what runs, and for whom
   orctl get instances laptop -o yaml   all about one
   orctl get leases -o wide             with DUID, MAC and tags
-  orctl get instances -w               a table that is redrawn (rows that change, when not on a terminal)
+  orctl get instances -w               redrawn on a terminal, else rows that change
+  orctl get templates -a               with versions that are not rolled out
   orctl rm instance $(orctl get instances -o name) --yes
 
-With -o json a list is {"items": [...]}, a named thing is an object. With --watch each change is one line:
-{"type": "added" | "changed" | "removed", "item": {...}}.`,
+With -o json a list is {"items": [...]}, a named thing is an object. With --watch each
+change is one line: {"type": "added" | "changed" | "removed", "item": {...}}.`,
     )
     .action(async (word: string, name: string | undefined, flags: GetFlags, command: Command) => {
       const resource = resourceOf(word)

@@ -6,7 +6,7 @@ import type { ApiClient } from '../../api/client.ts'
 import type { InstanceShape } from '../../api/wire.ts'
 import { exitCodeOf, Usage } from '../exit.ts'
 import { print, say, shown } from '../output.ts'
-import { instancesResource } from '../resources.ts'
+import { instancesResource, resourceOf } from '../resources.ts'
 import { type Session, wholeNumber, withSession } from '../session.ts'
 
 const LOOK_EVERY_MS = 250
@@ -20,12 +20,12 @@ interface RmFlags {
 export function addRm(program: Command): void {
   program
     .command('rm')
-    .summary('remove instances or templates')
+    .summary('remove instances or templates, end builds')
     .description(
-      "Removes instances, or templates with all their versions. A lease that goes on keeps its place: its owner's next new lease makes a new instance, at the same address. A template that is in use is refused, with who uses it.",
+      "Removes instances, or templates with all their versions. A lease that goes on keeps its place: its owner's next new lease makes a new instance, at the same address. A template that is in use is refused, with who uses it. A build that waits or is under way is ended.",
     )
-    .argument('<resource>', 'instance or template')
-    .argument('<name...>', 'names or ids of instances, or names of templates')
+    .argument('<resource>', 'instance, template or build')
+    .argument('<name...>', 'names or ids of instances, names of templates, or ids of builds')
     .option('-y, --yes', 'do not ask')
     .option('--wait', 'return only when they are gone')
     .addOption(
@@ -35,17 +35,15 @@ export function addRm(program: Command): void {
     )
     .addHelpText(
       'after',
-      '\nExamples:\n  orctl rm instance laptop\n  orctl rm instance laptop phone --yes --wait\n  orctl rm template web',
+      '\nExamples:\n  orctl rm instance laptop\n  orctl rm instance laptop phone --yes --wait\n  orctl rm template web\n  orctl rm build b-0123456789',
     )
     .action(async (word: string, names: string[], flags: RmFlags, command: Command) => {
-      const kind = word.replace(/s$/, '')
-      if (kind !== 'instance' && kind !== 'template') {
-        throw new Usage(`only instances and templates can be removed, not ${JSON.stringify(word)}`)
-      }
-      if (!flags.yes && !(await confirmed(kind, names))) return say('nothing was removed')
-      await withSession(command, (session) =>
-        kind === 'instance' ? removeInstances(session, names, flags) : removeTemplates(session, names),
-      )
+      const { singular } = resourceOf(word)
+      const remove = REMOVED.get(singular)
+      if (remove === undefined)
+        throw new Usage(`only instances, templates and builds can be removed, not a ${singular}`)
+      if (!flags.yes && !(await confirmed(singular, names))) return say('nothing was removed')
+      await withSession(command, (session) => remove(session, names, flags))
     })
 }
 
@@ -67,6 +65,19 @@ async function removeTemplates({ client, signal }: Session, names: readonly stri
   })
 }
 
+async function endBuilds({ client, signal }: Session, names: readonly string[]): Promise<void> {
+  await each('build', names, async (name) => {
+    const { id } = await client.cancelBuild(name, signal)
+    say(`build ${id} is being ended`)
+  })
+}
+
+const REMOVED = new Map<string, (session: Session, names: readonly string[], flags: RmFlags) => Promise<void>>([
+  ['instance', removeInstances],
+  ['template', removeTemplates],
+  ['build', endBuilds],
+])
+
 /** Removes all that it can; if something failed, the first failure decides the exit code. */
 async function each(kind: string, names: readonly string[], remove: (name: string) => Promise<void>): Promise<void> {
   const failures: unknown[] = []
@@ -75,7 +86,8 @@ async function each(kind: string, names: readonly string[], remove: (name: strin
       await remove(name)
     } catch (error) {
       failures.push(error)
-      say(`${kind} ${name}: ${wording(error)}`)
+      const words = wording(error)
+      say(words.startsWith(`${kind} ${name} `) ? words : `${kind} ${name}: ${words}`)
     }
   }
   if (failures.length > 0) process.exitCode = exitCodeOf(failures[0])

@@ -16,6 +16,7 @@ export function addRule(program: Command): void {
     .description(
       'Tries the rules that decide what a lease becomes. `orctl get rules` lists them, `orctl apply` changes them.',
     )
+    .addHelpText('after', '\nExample:\n  orctl rule test --mac 02:00:5e:00:00:01 --tag lab')
   const many = (value: string, before: string[] = []) => [...before, value]
   rule
     .command('test')
@@ -47,8 +48,8 @@ Examples:
       const { tag, userClass, at, duid, mac, ...rest } = flags
       const own: RuleTestRequest = {
         ...rest,
-        ...(mac === undefined ? {} : { mac: mac.toLowerCase() }),
-        ...(duid === undefined ? {} : { duid: duid.toLowerCase() }),
+        ...(mac === undefined ? {} : { mac: octets('--mac', mac, '02:00:5e:00:00:01') }),
+        ...(duid === undefined ? {} : { duid: octets('--duid', duid, '00:03:00:01:02:00:5e:00:00:01') }),
         ...(tag === undefined ? {} : { tags: tag }),
         ...(userClass === undefined ? {} : { userClasses: userClass }),
         ...(at === undefined ? {} : { at: moment(at) }),
@@ -62,6 +63,13 @@ Examples:
         else print(told(outcome))
       })
     })
+}
+
+/** Octets as leases have them: lower case, with colons. */
+function octets(flag: string, text: string, example: string): string {
+  const normal = text.toLowerCase().replaceAll('-', ':')
+  if (/^[0-9a-f]{2}(:[0-9a-f]{2})+$/.test(normal)) return normal
+  throw new Usage(`${flag}: expected pairs of hex digits with colons, such as ${example}, got ${JSON.stringify(text)}`)
 }
 
 function moment(text: string): string {
@@ -82,6 +90,6 @@ export function told(outcome: RuleTestShape): string {
     template === null
       ? 'nothing'
       : `an instance of ${plain(template.name)}@${template.number}${refusal === null ? '' : `, but would be refused: ${plain(refusal)}`}`
-  const by = rule === null ? 'no rule matches' : `rule ${plain(rule)}`
+  const by = rule !== null ? `rule ${plain(rule)}` : rows.length > 0 ? 'no rule matches' : 'there are no rules'
   return `${rows.length === 0 ? '' : aligned([['#', 'RULE', 'OUTCOME'], ...rows])}The lease gets ${gets} (${by}).\n`
 }

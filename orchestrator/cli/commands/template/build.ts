@@ -26,14 +26,14 @@ export function addBuild(template: Command): void {
     .command('build')
     .summary('build the image of a template')
     .description(
-      'Sends a source to the orchestrator, which has an image built of it on a host, and prints the name of the image: it goes into the template. With a registry the image is pushed there; else hosts get it from the orchestrator. The same source again is the same image.',
+      'Sends a source to the orchestrator, which has an image built of it on a host, and prints the name of the image: it goes into the template. With a registry the image is pushed there; else hosts get it from the orchestrator. The same source again is the same image. The log goes to standard error.',
     )
     .argument('<name>', 'template that the image is for')
     .argument('<source>', 'a folder, a .zip, .tar, .tgz or .tar.gz file, or the URL of a git repository')
     .option('--ref <ref>', 'branch or tag of the git repository')
     .option('--subdirectory <path>', 'folder of the git repository to build from')
     .option('--base <image>', 'image to begin with where the source has no Dockerfile: its files go into /srv')
-    .option('-d, --detach', 'do not wait; `orctl get builds` shows how it goes')
+    .option('-d, --detach', 'do not wait; print the id of the build')
     .option('-q, --quiet', 'do not print the log')
     .addHelpText(
       'after',
@@ -53,10 +53,12 @@ async function run(session: Session, name: string, source: string, flags: BuildF
   const { client, signal } = session
   const begun = await begin(client, name, source, flags, signal)
   say(`build ${begun.id} of ${plain(begun.source)}`)
-  if (flags.detach) return show(session, begun)
-  for await (const text of client.buildLog(begun.id, { follow: true }, signal)) {
-    if (!flags.quiet) process.stderr.write(text)
-  }
+  if (flags.detach) return show(session, begun, begun.id)
+  await followed(begun.id, async () => {
+    for await (const text of client.buildLog(begun.id, { follow: true }, signal)) {
+      if (!flags.quiet) process.stderr.write(text)
+    }
+  })
   const ended = await client.build(begun.id, signal)
   if (ended.state !== 'done') {
     throw new OrchestratorError(
@@ -64,7 +66,21 @@ async function run(session: Session, name: string, source: string, flags: BuildF
       `build ${ended.id} ${ended.state}: ${ended.error ?? 'no reason was told'}`,
     )
   }
-  show(session, ended)
+  show(session, ended, ended.image ?? ended.id)
+}
+
+/** Ctrl-C ends the watching; the build goes on, which is worth a word. */
+async function followed(id: string, follow: () => Promise<void>): Promise<void> {
+  const interrupted = () => {
+    say(`\nbuild ${id} goes on: \`orctl template log ${id} -f\` follows it, \`orctl rm build ${id}\` ends it`)
+    process.kill(process.pid, 'SIGINT')
+  }
+  process.once('SIGINT', interrupted)
+  try {
+    await follow()
+  } finally {
+    process.off('SIGINT', interrupted)
+  }
 }
 
 async function begin(
@@ -110,10 +126,10 @@ async function opened(source: string): Promise<{ format: string; words: string; 
   return { format, words: basename(path), body: createReadStream(path) }
 }
 
-function show({ format }: Session, build: BuildShape): void {
+function show({ format }: Session, build: BuildShape, word: string): void {
   const shape = dataFormat(format)
   if (shape === 'json') print(`${JSON.stringify(build, null, 2)}\n`)
   else if (shape === 'yaml') print(stringify(build))
   else if (shape === 'name') print(`${build.id}\n`)
-  else print(`${build.image ?? build.id}\n`)
+  else print(`${word}\n`)
 }

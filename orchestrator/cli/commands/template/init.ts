@@ -24,7 +24,7 @@ export function addInit(template: Command): void {
     .option('--directory <path>', 'folder to write to (default: NAME)')
     .addHelpText(
       'after',
-      '\nExample:\n  orctl template init web --image nginx:1.27 --port 80 && orctl template check web/',
+      '\nExample:\n  orctl template init web --image nginx:1.27 --port 80\n  orctl template check web/',
     )
     .action(async (name: string, flags: InitFlags) => {
       if (!/^[a-z0-9]([a-z0-9-]{0,29}[a-z0-9])?$/.test(name)) {

@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import { addBuild } from './build.ts'
 import { addCheck } from './check.ts'
 import { addInit } from './init.ts'
+import { addLog } from './log.ts'
 import { addSchema } from './schema.ts'
 import { addDiff, addRollout } from './versions.ts'
 
@@ -24,6 +25,7 @@ From nothing to an instance:
   addInit(template)
   addCheck(template)
   addBuild(template)
+  addLog(template)
   addRollout(template)
   addDiff(template)
   addSchema(template)

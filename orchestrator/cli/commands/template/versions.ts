@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { stringify } from 'yaml'
 import { Usage } from '../../exit.ts'
+import { counted } from '../../faults.ts'
 import { print, say } from '../../output.ts'
 import { dataFormat, withSession } from '../../session.ts'
 
@@ -27,7 +28,7 @@ export function addRollout(template: Command): void {
         else if (shape === 'name') print(`${now.name}@${now.number}\n`)
         else
           say(
-            `rules that name no version now give ${now.name}@${now.number}; ${now.instances} instance(s) run it already`,
+            `rules that name no version now give ${now.name}@${now.number} (${counted(now.instances, 'instance')} so far)`,
           )
       })
     })
@@ -43,7 +44,7 @@ export function addDiff(template: Command): void {
     .argument('<name>', 'template')
     .option('--from <version>', 'number or hash of a version')
     .option('--to <version>', 'number or hash of a version')
-    .addHelpText('after', '\nExample:\n  orctl template diff web --from 2 --to 4')
+    .addHelpText('after', '\nExamples:\n  orctl template diff web\n  orctl template diff web --from 2 --to 4')
     .action(async (name: string, flags: { readonly from?: string; readonly to?: string }, command: Command) => {
       await withSession(command, async ({ client, format, signal }) => {
         const found = await client.templateDiff(name, flags, signal)
