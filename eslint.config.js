@@ -47,6 +47,7 @@ export const zones = [
     './compose',
     './catalog/sources.ts',
     './catalog/compiled.ts',
+    './catalog/rules-file.ts',
   ),
   ...['docker', 'fake'].map((b) => only(`${o}/backends/${b}`, `./backends/${b}`, './backends/backend.ts', './domain')),
 ]

@@ -9,6 +9,10 @@ import { membershipsShape, sandboxShape } from './private-networks.ts'
 
 /** Bytes of the files of one instance, all services together, before base64: they travel in one message and live in memory. */
 export const MAX_FILES_BYTES = 1024 * 1024
+/** Bytes of an order as JSON: it travels in one message, which ends the connection when it is larger than that may be. */
+export const MAX_ORDER_BYTES = 3 * 1024 * 1024
+/** Bytes of an order without files and environments: each container of the instance has it in a label. */
+export const MAX_LABEL_BYTES = 512 * 1024
 /** Bytes of one environment, names and values. */
 const MAX_ENVIRONMENT_BYTES = 256 * 1024
 

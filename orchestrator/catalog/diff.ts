@@ -2,6 +2,8 @@
 const CONTEXT = 3
 /** Lines removed and added beyond which no shortest way is looked for: the whole text is shown as replaced. */
 const MOST_EDITS = 2000
+/** Lines compared on the way beyond which none is looked for either: the texts are their authors'. */
+const MOST_STEPS = 10_000_000
 
 /** One line of a comparison: kept, removed or added. */
 interface Edit {
@@ -21,7 +23,8 @@ export function unifiedDiff(
 ): string {
   const edits = editsBetween(linesOf(before), linesOf(after))
   if (edits.every(({ sign }) => sign === ' ')) return ''
-  const hunks = hunksOf(edits).map(({ start, end }) => hunkText(edits, start, end))
+  const passed: Passed = { at: 0, before: 0, after: 0 }
+  const hunks = hunksOf(edits).map(({ start, end }) => hunkText(edits, start, end, passed))
   return `--- ${names.from}\n+++ ${names.to}\n${hunks.join('')}`
 }
 
@@ -43,16 +46,28 @@ function hunksOf(edits: readonly Edit[]): { start: number; end: number }[] {
   return hunks
 }
 
-function hunkText(edits: readonly Edit[], start: number, end: number): string {
+/** How many lines of both texts are in the edits before `at`. */
+interface Passed {
+  at: number
+  before: number
+  after: number
+}
+
+/** @param passed is moved to `start`: hunks come in their order */
+function hunkText(edits: readonly Edit[], start: number, end: number, passed: Passed): string {
+  for (; passed.at < start; passed.at++) {
+    const sign = edits[passed.at]?.sign
+    if (sign !== '+') passed.before++
+    if (sign !== '-') passed.after++
+  }
   const shown = edits.slice(start, end)
-  const range = (other: '-' | '+') => {
-    const before = edits.slice(0, start).filter(({ sign }) => sign !== other).length
+  const range = (before: number, other: '-' | '+') => {
     const count = shown.filter(({ sign }) => sign !== other).length
     // A range of no lines is named by the line before it.
     return `${count === 0 ? before : before + 1}${count === 1 ? '' : `,${count}`}`
   }
   const lines = shown.map(({ sign, line }) => `${sign}${line}\n`)
-  return `@@ -${range('+')} +${range('-')} @@\n${lines.join('')}`
+  return `@@ -${range(passed.before, '+')} +${range(passed.after, '-')} @@\n${lines.join('')}`
 }
 
 /** A shortest way from one list of lines to another (Myers, "An O(ND) Difference Algorithm and Its Variations", 1986). */
@@ -72,21 +87,25 @@ function editsBetween(before: readonly string[], after: readonly string[]): read
   return [...kept(before.slice(0, start)), ...middle, ...kept(before.slice(before.length - tail))]
 }
 
-/** null: more than {@link MOST_EDITS} lines differ. */
+/** null: more than {@link MOST_EDITS} lines differ, or it takes too many steps. */
 function shortest(a: readonly string[], b: readonly string[]): Edit[] | null {
   /** Furthest place in `a` that each diagonal reaches, by number of edits. */
   const rounds: Map<number, number>[] = []
   let reached = new Map([[1, 0]])
+  let steps = 0
   for (let edits = 0; edits <= Math.min(a.length + b.length, MOST_EDITS); edits++) {
     rounds.push(reached)
     const next = new Map<number, number>()
     for (let diagonal = -edits; diagonal <= edits; diagonal += 2) {
       let x = down(reached, diagonal, edits) ? at(reached, diagonal + 1) : at(reached, diagonal - 1) + 1
+      const from = x
       while (x < a.length && x - diagonal < b.length && a[x] === b[x - diagonal]) x++
+      steps += 1 + x - from
       next.set(diagonal, x)
       if (x >= a.length && x - diagonal >= b.length) return wayBack(a, b, rounds)
     }
     reached = next
+    if (steps > MOST_STEPS) return null
   }
   return null
 }

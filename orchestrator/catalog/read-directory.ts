@@ -2,16 +2,12 @@ import { createHash } from 'node:crypto'
 import { readdir, readFile, realpath, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { InvalidInput, wording } from '../../common/errors.ts'
+import { isBeside } from './sources.ts'
 
 /** Bytes of all files of the catalog directory at most, and how many folders deep it is read: the limits of an apply. */
 const MOST_BYTES = 16 * 1024 * 1024
 export const MOST_DEPTH = 8
 const MOST_FILES = 10_000
-/**
- * What editors (Vim, Emacs), version control and Kubernetes (`..data`) put beside files. Other names that begin with a dot
- * stay: an `.env` is what templates refer to.
- */
-const BESIDE = /^(\.\..*|\.#.*|\.(git|hg|svn|bzr)|#.*#|.*~|4913|\..*\.sw[a-px])$/
 
 /** All files of a folder, as they are now. */
 export interface DirectoryContent {
@@ -33,7 +29,7 @@ export async function readDirectory(directory: string): Promise<DirectoryContent
     if (above.includes(real) || above.length > MOST_DEPTH) {
       throw new InvalidInput('catalog.directory', `the folder ${folder} leads back into itself, or lies too deep`)
     }
-    const names = (await readdir(folder)).filter((name) => !BESIDE.test(name)).sort()
+    const names = (await readdir(folder)).filter((name) => !isBeside(name)).sort()
     for (const name of names) {
       const [full, below] = [join(folder, name), path === '' ? name : `${path}/${name}`]
       const stats = await stat(full)

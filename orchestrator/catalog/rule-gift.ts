@@ -13,9 +13,12 @@ import { type RuleReading, withoutField } from './rule-reading.ts'
 export interface RulesKnown {
   /** A template as it will be; without a version the one that is rolled out. */
   find(name: string, version?: string | number): Template | null
-  /** Names of all templates and backends there are. */
+  /** Names of all templates there are, those with faults too, and of all backends. */
   readonly names: readonly string[]
-  readonly backends: readonly string[]
+  /** null: those are not known here; any may be named. */
+  readonly backends: readonly string[] | null
+  /** Whether there may be templates besides, so that one that is not found is a note. */
+  readonly more?: boolean
   readonly seal: Pick<Seal, 'seal'>
 }
 
@@ -82,7 +85,12 @@ function readTemplate(
     return null
   }
   const found = known.find(name, version)
-  if (found === null) {
+  if (found !== null) return { name, version, found }
+  if (version === undefined && known.names.includes(name)) {
+    reading.fault(path, `template ${name} has faults of its own: mend it first`)
+  } else if (known.more === true) {
+    reading.note(path, `${value} is not among these files: whether it is there, and takes these values, is not checked`)
+  } else {
     const there = known.find(name) !== null || known.names.includes(name)
     reading.fault(
       path,
@@ -164,9 +172,10 @@ function scalarOf(value: Json, type: Parameter['type'] | undefined): ParameterVa
 
 function readBackend(reading: RuleReading, path: Path, value: Json | undefined, known: RulesKnown): string | undefined {
   if (value === undefined) return undefined
-  if (typeof value === 'string' && known.backends.includes(value)) return value
-  const near = typeof value === 'string' ? suggestion(value, known.backends) : ''
-  reading.fault(path, `expected the name of a backend${near}: ${known.backends.join(', ')}`)
+  const { backends } = known
+  if (typeof value === 'string' && (backends === null || backends.includes(value))) return value
+  const near = typeof value === 'string' ? suggestion(value, backends ?? []) : ''
+  reading.fault(path, `expected the name of a backend${near}${backends === null ? '' : `: ${backends.join(', ')}`}`)
   return undefined
 }
 

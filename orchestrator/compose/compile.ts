@@ -18,7 +18,7 @@ import { FaultList } from './fault-list.ts'
 import type { Fault } from './faults.ts'
 import { fileAt, referredFiles } from './file-references.ts'
 import { mismatches } from './mismatches.ts'
-import { defaultFault } from './parameters.ts'
+import { defaultFault, SLOW } from './parameters.ts'
 import { isMap } from './reading.ts'
 import { Scope } from './scope.ts'
 import type { TemplateSource } from './source.ts'
@@ -162,7 +162,10 @@ class Compilation {
   #checkDefaults(extension: Extension): void {
     for (const parameter of declaredParameters(extension)) {
       const message = defaultFault(parameter)
-      if (message !== null) this.#faults.add(`${EXTENSION}.parameters.${parameter.name}.default`, message)
+      if (message === null) continue
+      this.#faults.add(`${EXTENSION}.parameters.${parameter.name}.default`, message)
+      // One is enough: a thousand of them would take minutes.
+      if (message.startsWith(SLOW)) return
     }
   }
 

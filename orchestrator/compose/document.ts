@@ -11,6 +11,7 @@ import {
   type Pair,
   Parser,
   type YAMLMap,
+  type YAMLParseError,
   type YAMLSeq,
 } from 'yaml'
 import type { Json } from '../domain/template.ts'
@@ -63,6 +64,15 @@ export function keyText(path: Path): string {
   }, '')
 }
 
+/** What helps where a text happens to mean something in YAML. */
+const QUOTE = 'put a text that begins like that in quotes'
+/** Words in place of messages that quote the file in their middle. */
+const QUOTING: Partial<Record<YAMLParseError['code'], string>> = {
+  BAD_DIRECTIVE: 'a line with % in front is no directive that is known',
+  BAD_DQ_ESCAPE: 'an escape sequence in double quotes is none',
+  TAG_RESOLVE_FAILED: `a tag is none: ${QUOTE}`,
+}
+
 /**
  * Reads one YAML document, as Compose does: anchors, aliases and merge keys are put in; plain values mean what they mean to
  * Go's yaml.v3. Keys twice in one mapping, tags, several documents and what would grow without bounds are faults.
@@ -90,9 +100,14 @@ export function readDocument(
   const [document, second] = documents
   if (document === undefined) return whole(`is empty: expected ${kind.name}`)
   const broken = documents.flatMap(({ errors }) => errors)[0]
-  if (broken) return whole(`is not YAML: ${broken.message}`, lines.linePos(broken.pos[0]).line)
+  if (broken) return whole(`is not YAML: ${unquoted(broken)}`, lines.linePos(broken.pos[0]).line)
   if (second) return whole('has several YAML documents: expected one', lines.linePos(second.range[0]).line)
   return new Reading(file, lines, kind).read(document)
+}
+
+/** What the parser says, without the piece of the file that it may quote: that may be a secret. */
+function unquoted({ code, message }: YAMLParseError): string {
+  return QUOTING[code] ?? message.replace(/(?<=\w): .*$/s, '')
 }
 
 /** Depth without recursion, before anything recursive sees the tokens. */
@@ -125,6 +140,8 @@ class Reading {
   /** Aliased nodes that are being read: one of them inside itself has no end. */
   readonly #open = new Set<Node>()
   #values = 0
+  /** How many merge keys deep it reads. */
+  #merging = 0
 
   constructor(file: string, lines: LineCounter, kind: DocumentKind) {
     this.#file = file
@@ -150,9 +167,7 @@ class Reading {
   }
 
   #value(node: Node | null, path: Path): Json {
-    this.#values += 1
-    const { values } = this.#kind
-    if (this.#values > values) throw new Endless(`has more than ${values} values once its aliases are put in`)
+    this.#count()
     if (path.length > MAX_DEPTH) throw new Endless(`is nested more than ${MAX_DEPTH} levels deep`)
     if (node === null) return null
     if (isAlias(node)) return this.#aliased(node.source, node, (target) => this.#value(target, path))
@@ -162,7 +177,9 @@ class Reading {
     if (tag !== undefined && !tag.startsWith('tag:yaml.org,2002:')) {
       const reset = /^!(reset|override)$/.test(tag)
       const reason = reset ? 'has a meaning only where several Compose files are merged' : 'is not known to Compose'
-      this.#fault(path, line, `the tag ${tag} ${reason}: take it away`)
+      // What is no such word may be a secret that was written without quotes.
+      const words = reset ? `the tag ${tag} ${reason}: take it away` : `has a tag, which ${reason}: ${QUOTE}`
+      this.#fault(path, line, words)
       return null
     }
     if (isMap(node)) return this.#mapping(node, path)
@@ -174,6 +191,12 @@ class Reading {
     if ('value' in read) return read.value
     this.#fault(path, line, read.fault)
     return null
+  }
+
+  #count(): void {
+    this.#values += 1
+    const { values } = this.#kind
+    if (this.#values > values) throw new Endless(`has more than ${values} values once its aliases are put in`)
   }
 
   #list(node: YAMLSeq, path: Path): Json {
@@ -208,6 +231,8 @@ class Reading {
 
   /** Merge key language-independent type for YAML 1.1: keys that are there already win, of several mappings the first. */
   #merge(into: Record<string, Json>, from: Node, path: Path): Record<string, Json> {
+    // An empty mapping has no values, and can be merged a million times all the same.
+    this.#count()
     if (isAlias(from)) {
       this.#aliased(from.source, from, (target) => this.#merge(into, target, path))
       return into
@@ -219,18 +244,17 @@ class Reading {
       this.#fault([...path, '<<'], this.#lineOf(from), 'expected a mapping, or a list of mappings, to merge')
       return into
     }
-    const placed = new Map(this.#placed)
+    this.#merging += 1
     const added = this.#mapping(from, path) as Record<string, Json>
+    this.#merging -= 1
     for (const [name, value] of Object.entries(added)) if (!Object.hasOwn(into, name)) into[name] = value
-    // Places of keys that stand here themselves stay; reading what is merged has overwritten them.
-    for (const [key, line] of placed) this.#placed.set(key, line)
     return into
   }
 
   #aliased<T extends Json>(name: string, alias: Node, work: (target: Node) => T): T | null {
     const target = this.#anchors.get(name)
     if (target === undefined) {
-      this.#fault([], this.#lineOf(alias), `*${name} has no anchor &${name} before it`)
+      this.#fault([], this.#lineOf(alias), `has an alias without an anchor before it: ${QUOTE}`)
       return null
     }
     if (this.#open.has(target)) throw new Endless(`has the alias *${name} inside of what it stands for`)
@@ -259,7 +283,10 @@ class Reading {
     return node?.range ? this.#lines.linePos(node.range[0]).line : null
   }
   #place(path: Path, line: number | null): void {
-    if (line !== null) this.#placed.set(keyText(path), line)
+    if (line === null) return
+    const key = keyText(path)
+    // Places of keys that stand here themselves stay.
+    if (this.#merging === 0 || !this.#placed.has(key)) this.#placed.set(key, line)
   }
   #fault(path: Path, line: number | null, message: string): void {
     if (this.#faults.length < 100) this.#faults.push({ file: this.#file, line, key: keyText(path), message })

@@ -1,4 +1,5 @@
 import { InvalidInput } from '../../common/errors.ts'
+import { MAX_FILES_BYTES } from '../../common/service-spec.ts'
 import type { Json } from '../domain/template.ts'
 import { InterpolationFault, interpolate, type Lookup } from './interpolate.ts'
 import { booleanOf, fieldsOf, given, isList, isMap, type TemplateFiles, textOf, type Variables } from './reading.ts'
@@ -24,6 +25,7 @@ export function envFilesOf(
   variables: Variables,
 ): ReadonlyMap<string, string> {
   const all = new Map<string, string>()
+  let characters = 0
   const several = isList(value)
     ? value.map((item, index) => [item, `${key}[${index}]`] as const)
     : [[value, key] as const]
@@ -36,10 +38,11 @@ export function envFilesOf(
     }
     const text = decoded(bytes, path, pathKey)
     for (const assignment of raw ? rawLines(text, path, pathKey) : assignments(text, path, pathKey)) {
-      all.set(
-        assignment.name,
-        filled(assignment, path, pathKey, (name) => all.get(name) ?? variables.text(name, pathKey)),
-      )
+      const own = filled(assignment, path, pathKey, (name) => all.get(name) ?? variables.text(name, pathKey))
+      // Each line may say the one before it twice.
+      characters += own.length
+      if (characters > MAX_FILES_BYTES) throw new InvalidInput(pathKey, `${path} becomes longer than any file may be`)
+      all.set(assignment.name, own)
     }
   }
   return all

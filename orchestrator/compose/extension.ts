@@ -189,7 +189,8 @@ function worded(message: string): string {
 
 function unknownKey(at: readonly (string | number)[], key: string): string {
   const top = at.length === 1
-  if (top && REFUSED[key] !== undefined) return REFUSED[key]
+  const refused = top && Object.hasOwn(REFUSED, key) ? REFUSED[key] : undefined
+  if (refused !== undefined) return refused
   if (at.at(-1) === 'wiring' && key === 'networks') return "say them in the Compose file's own `networks`"
   const known = top ? Object.keys(extensionShape.shape) : []
   return `is not a key that is known here${suggestion(key, known)}`

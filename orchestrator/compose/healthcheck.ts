@@ -4,6 +4,8 @@ import type { Json } from '../domain/template.ts'
 import { durationOf } from './durations.ts'
 import { booleanOf, fieldsOf, given, integerOf, isList, type JsonMap, textOf } from './reading.ts'
 
+const LEAST_INTERVAL_MS = 1000
+
 export type Healthcheck = NonNullable<ServiceInput['healthcheck']>
 
 /** `healthcheck` of a service; undefined: the image's own. A time or number of 0 is the engine's default, as in Docker. */
@@ -16,9 +18,16 @@ export function healthcheckOfService(service: JsonMap, key: string): Healthcheck
   const test = wanted === undefined ? undefined : testOf(wanted, `${at}.test`)
   if (test === 'none' || (disable !== undefined && booleanOf(disable, `${at}.disable`))) return 'disabled'
   const retries = given(fields, 'retries')
+  const interval = timeOf(fields, at, 'interval', 'intervalMs')
+  if ((interval.intervalMs ?? LEAST_INTERVAL_MS) < LEAST_INTERVAL_MS) {
+    throw new InvalidInput(
+      `${at}.interval`,
+      'expected at least 1s: each test is work of the host, beyond the limits of the service',
+    )
+  }
   const check = {
     ...(test === undefined ? {} : { test }),
-    ...timeOf(fields, at, 'interval', 'intervalMs'),
+    ...interval,
     ...timeOf(fields, at, 'timeout', 'timeoutMs'),
     ...timeOf(fields, at, 'start_period', 'startPeriodMs'),
     ...nonZero('retries', retries === undefined ? 0 : integerOf(retries, `${at}.retries`, 0, 1000)),

@@ -1,4 +1,5 @@
 import { InvalidInput, OrchestratorError } from '../../common/errors.ts'
+import { MAX_FILES_BYTES } from '../../common/service-spec.ts'
 import type { Json } from '../domain/template.ts'
 
 /**
@@ -25,11 +26,11 @@ export interface Reference {
 
 /** A text whose variables cannot be replaced. */
 export class InterpolationFault extends OrchestratorError {
-  /** `invalid`: not one of the forms; `unset`: no value and no default; `required`: the author's own `:?` or `?`. */
-  readonly kind: 'invalid' | 'unset' | 'required'
-  /** null: the text is invalid, so that it names none. */
+  /** `invalid`: not one of the forms; `unset`: no value and no default; `required`: the author's own `:?` or `?`; `long`: it grows too much. */
+  readonly kind: 'invalid' | 'unset' | 'required' | 'long'
+  /** null: the text is invalid or too long, so that it names none. */
   readonly variable: string | null
-  constructor(kind: 'invalid' | 'unset' | 'required', variable: string | null, message: string) {
+  constructor(kind: InterpolationFault['kind'], variable: string | null, message: string) {
     super('interpolation', message)
     this.kind = kind
     this.variable = variable
@@ -42,6 +43,9 @@ type Part =
 
 /** Variables within variables at most: nobody writes more, and each level costs stack. */
 const MOST_NESTED = 32
+/** Characters of a text with its variables replaced, and of all texts of a tree: a value may be named again and again. */
+const MOST_CHARACTERS = MAX_FILES_BYTES
+const MOST_IN_TREE = 4 * MOST_CHARACTERS
 const NAME = /[A-Za-z_][A-Za-z0-9_]*/y
 const OPERATOR = /:?[-?+]/y
 
@@ -79,12 +83,18 @@ export interface TreeLookup {
  * @throws InvalidInput naming the key
  */
 export function interpolateTree(tree: Json, key: string, lookup: TreeLookup): Json {
-  if (typeof tree === 'string') return interpolateAt(tree, key, lookup)
-  if (isList(tree)) return tree.map((item, index) => interpolateTree(item, `${key}[${index}]`, lookup))
-  if (tree === null || typeof tree !== 'object') return tree
-  return Object.fromEntries(
-    Object.entries(tree).map(([name, value]) => [name, interpolateTree(value, keyOf(key, name), lookup)]),
-  )
+  let left = MOST_IN_TREE
+  const visit = (value: Json, at: string): Json => {
+    if (typeof value === 'string') {
+      const text = interpolateAt(value, at, left, lookup)
+      left -= text.length
+      return text
+    }
+    if (isList(value)) return value.map((item, index) => visit(item, `${at}[${index}]`))
+    if (value === null || typeof value !== 'object') return value
+    return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, visit(member, keyOf(at, name))]))
+  }
+  return visit(tree, key)
 }
 
 /** The key of a member of a map: `services.web`. */
@@ -92,13 +102,15 @@ export function keyOf(key: string, name: string): string {
   return key === '' ? name : `${key}.${name}`
 }
 
-function interpolateAt(text: string, key: string, { value, shown, fault }: TreeLookup): string {
+function interpolateAt(text: string, key: string, left: number, { value, shown, fault }: TreeLookup): string {
   const lookup: Lookup = (name) => value(name, key)
   try {
-    return interpolate(text, lookup, shown ?? lookup)
+    const filled = interpolate(text, lookup, shown ?? lookup)
+    if (filled.length > left && filled.length > text.length) throw tooLong()
+    return filled
   } catch (error) {
     if (!(error instanceof InterpolationFault || error instanceof InvalidInput)) throw error
-    const told = error instanceof InvalidInput ? error : new InvalidInput(key, error.message)
+    const told = error instanceof InvalidInput ? error : new InvalidInput(key, error.message, { cause: error })
     if (!fault) throw told
     fault(told)
     return text
@@ -172,8 +184,18 @@ function invalid(text: string): InterpolationFault {
   return new InterpolationFault('invalid', null, message)
 }
 
+function tooLong(): InterpolationFault {
+  const message = 'with its variables replaced, it is longer than any file may be'
+  return new InterpolationFault('long', null, message)
+}
+
 function fill(parts: readonly Part[], lookup: Lookup, shown: Lookup): string {
-  return parts.map((part) => ('text' in part ? part.text : valueAt(part, lookup, shown))).join('')
+  let filled = ''
+  for (const part of parts) {
+    filled += 'text' in part ? part.text : valueAt(part, lookup, shown)
+    if (filled.length > MOST_CHARACTERS) throw tooLong()
+  }
+  return filled
 }
 
 function valueAt(part: Extract<Part, { name: string }>, lookup: Lookup, shown: Lookup): string {

@@ -70,6 +70,12 @@ export function checkTargets(places: readonly { readonly target: string; readonl
     if (/^\/orchestrator(\/|$)/.test(target)) {
       throw new InvalidInput(key, '/orchestrator is where parameters and outputs are: take another path')
     }
+    if (/^\/proc(\/|$)/.test(target)) {
+      throw new InvalidInput(
+        key,
+        '/proc is the kernel of the host, and no engine mounts anything there: take another path',
+      )
+    }
   }
 }
 

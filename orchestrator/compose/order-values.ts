@@ -28,10 +28,13 @@ export function valuesFor(
 ): OrderValues {
   const types = new Map(template.parameters.map(({ name, type }) => [name, type]))
   const fixed = new Map<string, ParameterValue>()
+  const secrets = new Map<string, boolean>()
   const isSecret = (name: string): boolean => {
     const text = own(template.fixed, name)
-    if (typeof text === 'string') return variablesIn(text).some((reference) => isSecret(reference.name))
-    return text === undefined && types.get(name) === 'secret'
+    if (typeof text !== 'string') return text === undefined && types.get(name) === 'secret'
+    const known = secrets.get(name) ?? variablesIn(text).some((reference) => isSecret(reference.name))
+    secrets.set(name, known)
+    return known
   }
   const shown: Lookup = (name) => (isSecret(name) ? '***' : value(name))
   const value = (name: string): string | undefined => {

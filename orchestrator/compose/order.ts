@@ -9,7 +9,7 @@ import type { Template } from '../domain/template.ts'
 import { interpolateTree } from './interpolate.ts'
 import { valuesFor } from './order-values.ts'
 import { isMap } from './reading.ts'
-import { readStack } from './services.ts'
+import { checkSize, readStack } from './services.ts'
 import { environmentOf, factsOf } from './variables.ts'
 
 /** Where every service finds what its template was given. */
@@ -42,6 +42,12 @@ export function orderFor(instance: Instance, template: Template, lease: Lease, p
   const declares = template.parameters.length > 0 || Object.keys(template.fixed).length > 0
   const file = declares ? [{ target: PARAMETERS_FILE, content: encoded(values.all), mode: 0o444 as const }] : []
   const environment = environmentOf(instance, lease)
+  const given = services.map((service) => ({
+    ...service,
+    environment: { ...service.environment, ...environment },
+    files: [...(service.files ?? []), ...file],
+  }))
+  checkSize(given)
   return {
     instance: instance.id,
     generation: instance.generation,
@@ -49,13 +55,7 @@ export function orderFor(instance: Instance, template: Template, lease: Lease, p
     name: instance.name,
     address: instance.address,
     ownerAddress: instance.ownerAddress,
-    services: specsOf(
-      services.map((service) => ({
-        ...service,
-        environment: { ...service.environment, ...environment },
-        files: [...(service.files ?? []), ...file],
-      })),
-    ),
+    services: specsOf(given),
     outputs: template.outputs.length > 0,
     ...(wiring ? { wiring } : {}),
     entryPort: template.entry.port,

@@ -1,3 +1,4 @@
+import { createContext, Script } from 'node:vm'
 import { suggestion } from '../../common/config.ts'
 import { InvalidInput } from '../../common/errors.ts'
 import { MAX_FILES_BYTES } from '../../common/service-spec.ts'
@@ -80,8 +81,10 @@ function settleText({ pattern, least, most }: Parameter, value: ParameterValue, 
   const length = [...value].length
   if (length < (least ?? 0)) return refuse(`expected at least ${least} characters`)
   if (length > (most ?? MAX_CHARACTERS)) return refuse(`expected at most ${most ?? MAX_CHARACTERS} characters`)
-  if (pattern !== null && !wholeText(pattern).test(value)) return refuse(`expected a text that matches ${pattern}`)
-  return value
+  if (pattern === null) return value
+  const matches = matchesWhole(pattern, value)
+  if (matches === null) return refuse(`${SLOW} ${pattern}`)
+  return matches ? value : refuse(`expected a text that matches ${pattern}`)
 }
 
 function settleNumber({ type, least, most }: Parameter, value: ParameterValue, refuse: Refuse): number {
@@ -105,9 +108,25 @@ function settleFile({ least, most }: Parameter, value: ParameterValue, refuse: R
   return value
 }
 
-/** A parameter's pattern, as it is meant: the whole text has to match. @throws SyntaxError */
-export function wholeText(pattern: string): RegExp {
-  return new RegExp(`^(?:${pattern})$`, 'v')
+/** Milliseconds that a pattern may take for one text: some patterns take years (`(a+)+`), and everything else would wait. */
+const MATCH_MS = 500
+export const SLOW = 'it takes too long to compare the text with the pattern'
+const MATCHER = new Script("new RegExp(pattern, 'v').test(text)")
+const NOTHING = { pattern: '', text: '' }
+const matching = createContext({ ...NOTHING })
+
+/** Whether the whole text matches, as a parameter's pattern is meant; null: that took too long. @throws SyntaxError */
+function matchesWhole(pattern: string, text: string): boolean | null {
+  try {
+    Object.assign(matching, { pattern: `^(?:${pattern})$`, text })
+    return Boolean(MATCHER.runInContext(matching, { timeout: MATCH_MS }))
+  } catch (error) {
+    // An error of that context is no `Error` of this one.
+    if ((error as NodeJS.ErrnoException).code === 'ERR_SCRIPT_EXECUTION_TIMEOUT') return null
+    throw error
+  } finally {
+    Object.assign(matching, NOTHING)
+  }
 }
 
 /**

@@ -135,9 +135,9 @@ export function modeOf(value: Json, key: string): number {
   return bits
 }
 
-/** An absolute path inside a container, with neither `..` nor a slash at its end. */
+/** An absolute path inside a container, with neither `..` nor a slash at its end: of two spellings of a path the same. */
 export function pathOf(text: string, key: string): string {
-  const path = text.replace(/\/+$/, '') || '/'
+  const path = text.replace(/(\/\.?)+(?=\/|$)/g, '') || '/'
   if (!path.startsWith('/') || path === '/' || /(^|\/)\.\.(\/|$)/.test(path) || path.length > 4096) {
     throw new InvalidInput(key, 'expected an absolute path other than /, without ".."')
   }

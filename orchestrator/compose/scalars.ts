@@ -20,8 +20,8 @@ export function plainScalar(text: string): ReadScalar {
   if (!/^[-+.\d]/.test(text)) return { value: text }
   const digits = text.replaceAll('_', '')
   const [, sign = '', magnitude] = INTEGER.exec(digits) ?? []
-  if (magnitude !== undefined) return exact(text, (sign === '-' ? -1 : 1) * integer(magnitude))
-  if (FLOAT.test(digits)) return exact(text, Number(digits))
+  if (magnitude !== undefined) return exact((sign === '-' ? -1 : 1) * integer(magnitude))
+  if (FLOAT.test(digits)) return exact(Number(digits))
   return { value: text }
 }
 
@@ -46,7 +46,7 @@ function integer(magnitude: string): number {
 }
 
 /** What JSON's numbers cannot hold exactly would be another number. */
-function exact(text: string, value: number): ReadScalar {
+function exact(value: number): ReadScalar {
   if (Number.isFinite(value) && (!Number.isInteger(value) || Number.isSafeInteger(value))) return { value: value + 0 }
-  return { fault: `${text.slice(0, 40)} is too large for a number: put it in quotes` }
+  return { fault: 'is too large for a number: put it in quotes' }
 }

@@ -18,6 +18,9 @@ export class Scope {
   readonly fixed: Fixed
   readonly #declared: ReadonlyMap<string, Parameter>
   readonly #facts = new Map(FACT_VARIABLES.map((fact) => [fact.name, fact.sample]))
+  /** What was found out of fixed values: each may name others again and again, over several bases. */
+  readonly #secrets = new Map<string, boolean>()
+  readonly #samples = new Map<string, Sample>()
 
   constructor(parameters: readonly Parameter[], fixed: Fixed) {
     this.parameters = parameters
@@ -38,8 +41,10 @@ export class Scope {
   /** Whether its value is a secret, or has one in it. */
   isSecret(name: string): boolean {
     const text = this.#fixedText(name)
-    if (text !== null) return variablesIn(text).some((reference) => this.isSecret(reference.name))
-    return this.#declared.get(name)?.type === 'secret'
+    if (text === null) return this.#declared.get(name)?.type === 'secret'
+    const known = this.#secrets.get(name) ?? variablesIn(text).some((reference) => this.isSecret(reference.name))
+    this.#secrets.set(name, known)
+    return known
   }
   isFile(name: string): boolean {
     return this.#declared.get(name)?.type === 'file'
@@ -53,7 +58,11 @@ export class Scope {
   /** @throws InterpolationFault where a fixed text is wrong in itself */
   sample(name: string): Sample | undefined {
     const text = this.#fixedText(name)
-    if (text !== null) return this.filled(text)
+    if (text !== null) {
+      const sample = this.#samples.get(name) ?? this.filled(text)
+      this.#samples.set(name, sample)
+      return sample
+    }
     const parameter = this.#declared.get(name)
     if (parameter) {
       const { value, certain } = sampleOf(parameter)

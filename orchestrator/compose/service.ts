@@ -1,3 +1,4 @@
+import { InvalidInput } from '../../common/errors.ts'
 import type { ServiceInput } from '../../common/service-spec.ts'
 import type { Json } from '../domain/template.ts'
 import { capabilitiesOfService } from './capabilities.ts'
@@ -157,8 +158,17 @@ function processOf(service: JsonMap, key: string, attempt: Attempt) {
     ...flag('stdinOpen', read('stdin_open', booleanOf)),
     ...flag('readOnly', read('read_only', booleanOf)),
     ...defined('stopSignal', read('stop_signal', scalarOf)),
-    stopGraceMs: read('stop_grace_period', durationOf) ?? 0,
+    stopGraceMs: read('stop_grace_period', stopGraceOf) ?? 0,
   }
+}
+
+/** Milliseconds that an instance may outlive its lease by, and keep its host from shutting down. */
+const MOST_STOP_GRACE_MS = 600_000
+
+function stopGraceOf(value: Json, key: string): number {
+  const ms = durationOf(value, key)
+  if (ms > MOST_STOP_GRACE_MS) throw new InvalidInput(key, 'expected 10m at most: so long it outlives its lease')
+  return ms
 }
 
 function workingDirectoryOf(text: string, key: string): string {

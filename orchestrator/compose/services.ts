@@ -1,6 +1,13 @@
 import { InvalidInput } from '../../common/errors.ts'
 import { type NetworkSpecs, networkFaults } from '../../common/private-networks.ts'
-import { MAX_FILES_BYTES, type ServiceInput, serviceName, serviceShape } from '../../common/service-spec.ts'
+import {
+  MAX_FILES_BYTES,
+  MAX_LABEL_BYTES,
+  MAX_ORDER_BYTES,
+  type ServiceInput,
+  serviceName,
+  serviceShape,
+} from '../../common/service-spec.ts'
 import type { Json } from '../domain/template.ts'
 import { checkDependencies, type Dependent } from './dependencies.ts'
 import { contentsOf } from './files.ts'
@@ -76,7 +83,9 @@ export function readStack(
   const networks = withNetworks(ordered, surroundings.networks, fault)
   for (const { service } of ordered) attempt(() => checkShape(service), undefined)
   attempt(() => checkFiles(ordered), undefined)
-  return { services: ordered.map(({ service }) => service), networks, notes, weakens: [...weakens] }
+  const all = ordered.map(({ service }) => service)
+  attempt(() => checkSize(all), undefined)
+  return { services: all, networks, notes, weakens: [...weakens] }
 }
 
 function thrown(fault: InvalidInput): never {
@@ -199,4 +208,19 @@ function checkFiles(read: readonly ReadService[]): void {
     'services',
     `expected at most ${MAX_FILES_BYTES} bytes in all configs and secrets of one instance`,
   )
+}
+
+/**
+ * What hosts could not be told: one service too large for them would keep all others from them, too.
+ * @throws InvalidInput `services`
+ */
+export function checkSize(services: readonly ServiceInput[]): void {
+  const whole = Buffer.byteLength(JSON.stringify(services))
+  const label = JSON.stringify(services.map(({ files: _files, environment: _environment, ...rest }) => rest))
+  const [most, what] =
+    whole > MAX_ORDER_BYTES
+      ? [MAX_ORDER_BYTES, 'in all services of one instance']
+      : [MAX_LABEL_BYTES, 'beside environments and files in all services of one instance']
+  if (whole <= MAX_ORDER_BYTES && Buffer.byteLength(label) <= MAX_LABEL_BYTES) return
+  throw new InvalidInput('services', `expected at most ${most} bytes ${what}`)
 }

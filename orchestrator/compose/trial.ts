@@ -3,7 +3,7 @@ import type { Json } from '../domain/template.ts'
 import { isInside } from './fault-list.ts'
 import { InterpolationFault, interpolateTree } from './interpolate.ts'
 import { isMap, type Variables } from './reading.ts'
-import type { Scope } from './scope.ts'
+import type { Sample, Scope } from './scope.ts'
 import { type ReadStack, readStack } from './services.ts'
 
 type Stack = { readonly [section: string]: Json }
@@ -24,7 +24,7 @@ export function tryStack(
   const guessed = new Set<string>()
   const found: InvalidInput[] = []
   const textAt = (name: string, key: string): string | undefined => {
-    const sample = scope.sample(name)
+    const sample = sampleAt(scope, name, key)
     if (sample?.certain === false) guessed.add(key)
     return sample?.text
   }
@@ -41,7 +41,14 @@ export function tryStack(
     },
   }
   // What is wrong with the variables themselves has been told by then.
-  const filled = interpolateTree(stack, '', { value: textAt, fault: ({ field }) => guessed.add(field) })
+  const filled = interpolateTree(stack, '', {
+    value: textAt,
+    fault: (one) => {
+      const isLong = one.cause instanceof InterpolationFault && one.cause.kind === 'long'
+      if (isLong && !guessed.has(one.field)) found.push(one)
+      else guessed.add(one.field)
+    },
+  })
   const read = readStack(isMap(filled) ? filled : {}, {
     entry,
     files: { read: (path) => (Object.hasOwn(files, path) ? Buffer.from(files[path] ?? '', 'base64') : null) },
@@ -55,6 +62,15 @@ export function tryStack(
     if (!isGuessed && !isMissed && !isFollowed(field, wrong)) fault(field, message.slice(field.length + 2))
   }
   return read
+}
+
+function sampleAt(scope: Scope, name: string, key: string): Sample | undefined {
+  try {
+    return scope.sample(name)
+  } catch (error) {
+    if (!(error instanceof InterpolationFault)) throw error
+    throw new InvalidInput(key, error.message, { cause: error })
+  }
 }
 
 /** Whether a service refers to a section that has a fault itself: then what it refers to is missed for that reason alone. */

@@ -161,9 +161,11 @@ export function environmentOf(instance: Instance, lease: Lease): Readonly<Record
   }
 }
 
-/** A word: it can be a part of a path or of a name, and nothing more. */
+/** A word: it can be a part of a path or of a name, and nothing more; in a command it is no option. */
 function word(said: string | undefined): string {
-  return cut(said).replace(/[^\p{L}\p{Nd}._@+-]/gu, '_')
+  return cut(said)
+    .replace(/[^\p{L}\p{Nd}._@+-]/gu, '_')
+    .replace(/^-/, '_')
 }
 
 /** A word that is no `.` or `..` of a path. */

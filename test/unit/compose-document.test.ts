@@ -71,14 +71,38 @@ describe('a Compose file as YAML', () => {
     refused('a: 1\n---\nb: 2\n', /^has several YAML documents/, 2)
     refused('', /^is empty/)
     refused('- a\n', /^is not a Compose file/)
-    refused('a: *b\n', /^\*b has no anchor/, 1)
+    refused('a: *b\n', /^has an alias without an anchor before it/, 1)
   })
 
   it('is refused with the name of a tag that Compose knows only in merged files, or not at all', () => {
     refused('a: 1\nports: !reset []\n', /the tag !reset has a meaning only where several/, 2)
     refused('ports: !override []\n', /the tag !override /, 1)
     refused('a: !!binary aGVsbG8=\n', /!!binary/, 1)
-    refused('a: !include x\n', /the tag !include is not known/, 1)
+    refused('a: !include x\n', /^has a tag, which is not known/, 1)
+  })
+
+  it('is refused without quoting it: what is wrong may be a secret that begins with a character of YAML', () => {
+    const written = [
+      '*S',
+      '!S x',
+      '!<S> x',
+      '|S',
+      '>S',
+      '@S',
+      '%S',
+      '&S',
+      '"\\US"',
+      "'x'S",
+      '[S',
+      '{S',
+      '9'.repeat(400),
+    ]
+    for (const value of written.map((text) => text.replace('S', 'pomegranate'))) {
+      for (const text of [`a: ${value}\n`, `a: [${value}]\n`, `a:\n  - ${value}\n  - b\n`, `${value}\n`]) {
+        const faults = read(text).faults.map(({ message }) => message)
+        assert.doesNotMatch(faults.join(), /pomegranate|9999/)
+      }
+    }
   })
 
   it('is refused when it would grow without bounds: alias bombs, depth, size', () => {
