@@ -1,4 +1,4 @@
-import { errorCode, OrchestratorError, wording } from '../common/errors.ts'
+import { OrchestratorError } from '../common/errors.ts'
 import type { Log } from '../common/log.ts'
 import type { Assembled, Assembly } from './assembly.ts'
 import type { Engine } from './containers.ts'
@@ -19,7 +19,8 @@ export interface Instances {
   /**
    * Resolves when it runs and is wired, with all its services that are to run. Repeated, it goes on from where it was.
    * @param aside in which it waits for one service on behalf of another
-   * @throws StaleGeneration, what wiring and engine refuse, or code dependency-failed
+   * @throws StaleGeneration, what wiring and engine refuse, code dependency-failed, or code interrupted by its signal with what
+   *   it waited for
    */
   ensure(order: WireOrder, signal: AbortSignal, aside?: Aside): Promise<WireObserved>
   /** Resolves when nothing of it is left. @throws StaleGeneration */
@@ -158,7 +159,7 @@ export function createInstances(options: {
           throwFailed(order, waiting)
           await aside(() => listener.wait(pause, signal))
         } catch (error) {
-          throw signal.aborted && waiting.length > 0 ? interrupted(order, waiting, error) : error
+          throw signal.aborted && waiting.length > 0 ? interrupted(waiting) : error
         } finally {
           listener.leave()
         }
@@ -256,10 +257,9 @@ function throwFailed(order: WireOrder, waiting: readonly Waiting[]): void {
   throw new OrchestratorError('dependency-failed', `instance ${order.instance}: ${sentences(failed)}`, { retryable })
 }
 
-/** The end of a wait by its signal. */
-function interrupted(order: WireOrder, waiting: readonly Waiting[], reason: unknown): OrchestratorError {
-  const message = `${wording(reason)}; instance ${order.instance}: ${sentences(waiting)}`
-  return new OrchestratorError(errorCode(reason), message, { retryable: true, cause: reason })
+/** The end of a wait by its signal: its reason says less than what was waited for. */
+function interrupted(waiting: readonly Waiting[]): OrchestratorError {
+  return new OrchestratorError('interrupted', sentences(waiting), { retryable: true })
 }
 
 function sentences(waiting: readonly Waiting[]): string {

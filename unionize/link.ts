@@ -49,6 +49,8 @@ export interface LinkOptions {
   readonly identity: () => Promise<Identity>
   readonly hello: () => Promise<Omit<Extract<FromHost, { type: 'hello' }>, 'type' | 'protocol'>>
   /** Takes a request; `answer` sends while that connection lasts, `signal` is aborted when it ends. */
+  /** Called when a connection stands: what was {@link Link.observed} before may not have been heard. */
+  readonly connected: () => void
   readonly request: (request: Request, answer: (message: FromHost) => Promise<void>, signal: AbortSignal) => void
   readonly log: Log
   /** Called at every change. */
@@ -222,6 +224,7 @@ class ReconnectingLink implements Link {
     this.#options.status(`connected to ${this.#options.url}`)
     for (const { message } of this.#outbox.values()) this.#send(message)
     for (const notice of this.#notices.splice(0)) this.#send({ type: 'notice', ...notice })
+    this.#options.connected()
     this.#events.emit('connected')
   }
 

@@ -14,6 +14,8 @@ export interface Outputs {
    * reported. What they wrote is not to be trusted: a link, a folder, a device, too much, or no JSON is told as a notice.
    */
   watch(signal: AbortSignal, report: (instance: string, text: string) => void): Promise<void>
+  /** Lets all of them be reported once more: what was told before may have been heard by nobody. */
+  repeat(): void
 }
 
 /**
@@ -32,6 +34,8 @@ const PATH = `${ORCHESTRATOR_DIRECTORY}/outputs.json`
 
 /** What is known of the outputs of one instance. */
 interface Known {
+  /** Generation of the order: what is told of an older one is not heard. */
+  readonly generation: number
   /** When they were first asked for, and are to be looked at next: epoch ms. */
   readonly since: number
   next: number
@@ -70,8 +74,12 @@ export function createOutputs(parts: {
   }
 
   const visit = async (order: WireOrder, signal: AbortSignal, report: (instance: string, text: string) => void) => {
-    const { instance } = order
-    const entry = known.get(instance) ?? { since: now(), next: 0, text: null, seen: null, fault: null }
+    const { instance, generation } = order
+    const former = known.get(instance)
+    const entry =
+      former?.generation === generation
+        ? former
+        : { generation, since: now(), next: 0, text: null, seen: null, fault: former?.fault ?? null }
     known.set(instance, entry)
     if (now() < entry.next) return
     try {
@@ -104,6 +112,11 @@ export function createOutputs(parts: {
         }
         await Promise.all(Array.from({ length: PARALLEL }, worker))
         await wait(PACE.soon, undefined, { signal }).catch(() => {})
+      }
+    },
+    repeat() {
+      for (const [instance, { generation, since, fault }] of known) {
+        known.set(instance, { generation, since, next: 0, text: null, seen: null, fault })
       }
     },
   }

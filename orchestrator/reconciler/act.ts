@@ -64,14 +64,16 @@ async function act(
     return 'ok'
   } catch (error) {
     if (stopping.aborted) return 'failed'
-    const late = limit.aborted
-      ? new OrchestratorError('action-timeout', `${action.kind} took longer than ${actionMs / 1000} s`, {
-          retryable: true,
-        })
-      : error
-    await failed(context, instance, late)
+    await failed(context, instance, limit.aborted ? timedOut(action, actionMs, error) : error)
     return 'failed'
   }
+}
+
+/** @param last what ended it: what the host said that it was waiting for, if it did */
+function timedOut({ kind }: Action, actionMs: number, last: unknown): OrchestratorError {
+  const reason = last instanceof OrchestratorError ? `: ${wording(last)}` : ''
+  const message = `${kind} took longer than ${actionMs / 1000} s${reason}`
+  return new OrchestratorError('action-timeout', message, { retryable: true })
 }
 
 async function ensure(context: ReconcilerContext, instance: Instance, signal: AbortSignal): Promise<void> {
@@ -136,7 +138,8 @@ async function failed(context: ReconcilerContext, instance: Instance, error: unk
 }
 
 /**
- * Notes what a backend saw by itself: an instance that no longer runs as it should is looked at again.
+ * Notes what a backend saw by itself: an instance that no longer runs as it should is looked at again, and so is one that
+ * runs at last.
  * What died soon after its start is tried again later and later.
  */
 export async function notice(context: ReconcilerContext, observed: Observed): Promise<void> {
@@ -148,9 +151,19 @@ export async function notice(context: ReconcilerContext, observed: Observed): Pr
   await takeOutputs(context, observed)
   if (observed.state === 'running') {
     if (observed.detail !== undefined) await complain(context, observed, observed.detail)
+    await hasten(context, observed)
     return
   }
   await lost(context, await store.instance(observed.instance), observed.detail ?? 'it stopped', clock.now())
+}
+
+/** What was to be tried again later runs by now: it is looked at at once. */
+async function hasten({ store, clock }: ReconcilerContext, { instance: id, generation }: Observed): Promise<void> {
+  const instance = await store.instance(id)
+  const now = clock.now()
+  if (instance === null || instance.wanted !== 'running' || instance.generation !== generation) return
+  if (instance.state === 'running' && instance.settled === generation) return
+  if (instance.dueAt !== null && instance.dueAt > now) await store.settle(instance, { dueAt: now }, now)
 }
 
 /** Something is wrong with an instance that runs: its entry port is silent, say. */

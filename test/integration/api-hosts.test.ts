@@ -156,6 +156,32 @@ onBothStores('the hosts join and connect', (open: OpenStore) => {
     await host.next('stored')
   })
 
+  test('a host whose time is up still tells what it was waiting for, or that it is done', async () => {
+    const { store } = await open()
+    await using api = await testApi({ store })
+    await using host = await TestHost.connect(api, await joinHost(api, 'h1'))
+    const late = async (result: object) => {
+      const answer = api.hosts.list(h1, AbortSignal.timeout(1))
+      const settled = answer.catch((error: unknown) => error)
+      const { id } = await host.next('cancel')
+      host.send({ type: 'result', id, ...result })
+      return settled
+    }
+    const failure = { code: 'interrupted', message: 'service web waits for db to be healthy', retryable: true }
+    const told = await late({ failure })
+    assert.ok(told instanceof OrchestratorError)
+    assert.deepEqual([told.code, told.message], ['interrupted', 'service web waits for db to be healthy'])
+    assert.deepEqual(await late({ observed: [] }), [])
+    const silent = await late({ failure: { code: 'cancelled', message: 'cancelled', retryable: true } })
+    assert.ok(silent instanceof DOMException && silent.name === 'TimeoutError')
+    // One that says nothing at all is given up; its later answer does no harm.
+    const answer = api.hosts.list(h1, AbortSignal.timeout(1))
+    await assert.rejects(answer, { name: 'TimeoutError' })
+    host.send({ type: 'result', id: (await host.next('cancel')).id, observed: [] })
+    host.send(leases('m1', 1))
+    await host.next('stored')
+  })
+
   test('orders are refused when the host is away, and rejected when it goes', async () => {
     const { store } = await open()
     await using api = await testApi({ store })

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
+import { OrchestratorError } from '../../common/errors.ts'
 import { type FakeBackend, fakeBackend } from '../../orchestrator/backends/fake/fake.ts'
 import type { HostName } from '../../orchestrator/domain/host.ts'
 import type { Parameters } from '../../orchestrator/domain/parameter.ts'
@@ -27,7 +28,7 @@ describe('the reconciler in trouble', () => {
   })
 
   /** One host, one lease; `broken` decides whether actions can be recorded. */
-  async function world(backend: FakeBackend = fakeBackend()) {
+  async function world(backend: FakeBackend = fakeBackend(), actionMs = 5000) {
     const directory = mkdtempSync('/tmp/orchestrator-faults-')
     const store = await openStore(`sqlite:${join(directory, 'test.db')}`)
     ends.push(async () => {
@@ -49,7 +50,7 @@ describe('the reconciler in trouble', () => {
       log: { ...silent, error: () => world.logged++ },
       random: () => 0.5,
       measured: () => {},
-      actionMs: 5000,
+      actionMs,
       open: (stored) => stored as Parameters,
       expire: async () => {},
       freed: () => {},
@@ -112,6 +113,41 @@ describe('the reconciler in trouble', () => {
     }
     assert.deepEqual(failures, [0, 1, 2, 3])
     assert.deepEqual(waits, [0, 0, 1000, 2000])
+  })
+
+  it('says of what took too long what the host was waiting for', async () => {
+    const said = new OrchestratorError('interrupted', 'service web waits for db to be healthy', { retryable: true })
+    const latency = (signal: AbortSignal) =>
+      new Promise<void>((_, reject) => signal.addEventListener('abort', () => reject(said), { once: true }))
+    const w = await world(fakeBackend({ latency }), 20)
+    await w.grant()
+    const failed = await until('it failed', async () => {
+      const instance = await w.one()
+      return instance?.failures === 1 && instance
+    })
+    assert.equal(failed.lastError, 'ensure took longer than 0.02 s: service web waits for db to be healthy')
+  })
+
+  it('looks at once at what was to be tried later, when its host tells that it runs', async () => {
+    const w = await world()
+    w.backend.failNext({ call: 'ensure', when: 'after', error: new Error('the answer was lost') })
+    await w.grant()
+    const failed = await until('it failed', async () => {
+      const instance = await w.one()
+      return instance?.failures === 1 && instance
+    })
+    const { id, generation, address } = failed
+    assert.ok(failed.dueAt !== null && failed.dueAt > w.clock.now(), 'it is to be tried later')
+    const told = { instance: id, state: 'running', address } as const
+    w.reconciler.observed({ ...told, generation: generation + 1 })
+    await notice(w.context, { ...told, generation: generation - 1 })
+    assert.equal((await w.one())?.dueAt, failed.dueAt, 'another generation says nothing of it')
+    w.reconciler.observed({ ...told, generation })
+    assert.equal((await w.running()).lastError, null)
+    assert.equal(w.backend.calls.ensure, 2)
+    const settled = await w.one()
+    await notice(w.context, { ...told, generation })
+    assert.deepEqual(await w.one(), settled, 'what runs already is left alone')
   })
 
   it('serves what waited for a host as soon as that joins', async () => {

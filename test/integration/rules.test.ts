@@ -286,7 +286,8 @@ onBothStores('rules', (open) => {
         position: { journal: `j${n}`, offset: 1 },
       })
       const all = Array.from({ length: 12 }, (_, n) => n + 1)
-      await Promise.all(all.map((n) => intakes[n % intakes.length]?.applyLeases(`h${n}`, [arrival(n)])))
+      const intakeFor = (n: number) => intakes[n % intakes.length] ?? assert.fail()
+      await Promise.all(all.map((n) => intakeFor(n).applyLeases(`h${n}`, [arrival(n)])))
       assert.equal((await living(store)).length, 3)
       const waiting = (await store.leases({ state: 'active' })).filter((lease) => lease.refusal !== null)
       assert.equal(waiting.length, 9)

@@ -54,6 +54,7 @@ class Scene implements AsyncDisposable {
       url: this.api.url,
       identity: () => loadIdentity(this.state),
       hello: async () => ({ version: '1', facts: { engine: 'e', kernel: 'k', instances: 0 } }),
+      connected: () => {},
       request: () => {},
       log: silent,
       status: () => {},

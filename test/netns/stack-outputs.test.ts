@@ -7,7 +7,7 @@ import { removeImages } from '../../lab/images.ts'
 import { runDirectory } from '../../lab/places.ts'
 import { dockerEngine, type Engine } from '../../unionize/containers.ts'
 import { LABEL, MAX_OUTPUTS_BYTES, type WireOrder } from '../../unionize/contract.ts'
-import { createOutputs } from '../../unionize/outputs.ts'
+import { createOutputs, type Outputs } from '../../unionize/outputs.ts'
 import { ensurePauseImage, PAUSE_IMAGE } from '../../unionize/pause.ts'
 import { serviceSpec } from '../../unionize/service.ts'
 import { createVolumes } from '../../unionize/volumes.ts'
@@ -29,6 +29,7 @@ const wanted = new Map<string, WireOrder>()
 const told: { instance: string; text: string }[] = []
 const notices: string[] = []
 const stopping = new AbortController()
+let outputs: Outputs
 let watching: Promise<void>
 
 before(async () => {
@@ -41,7 +42,7 @@ before(async () => {
     ...{ labels: { [LABEL.host]: HOST }, memoryBytes: 8 << 20, pids: 4, stopGraceMs: 0, output: null },
   })
   await engine.start(sandbox)
-  const outputs = createOutputs({
+  outputs = createOutputs({
     ...{ engine, orders: { wanted: () => [...wanted.values()] }, now: Date.now },
     notice: (_level, _code, message) => notices.push(message),
   })
@@ -99,6 +100,18 @@ test('what any service writes is told, once; what it writes later is told too', 
   await until('the change is told', () => toldOf(order).length > 1, { deadlineMs: 20_000 })
   assert.deepEqual(toldOf(order).at(-1), '{"url":"http://y/"}\n')
   assert.deepEqual(noticesOf(order), [])
+  await end(order)
+})
+
+test('what was told is told again when asked to, and of a new generation: the one before may not have been heard', async () => {
+  const order = await launch(`echo 1 > ${FILE}`)
+  const times = (count: number) => until(`told ${count} times`, () => toldOf(order).length === count)
+  await times(1)
+  outputs.repeat()
+  await times(2)
+  wanted.set(order.instance, { ...order, generation: order.generation + 1 })
+  await times(3)
+  assert.deepEqual(new Set(toldOf(order)), new Set(['1\n']))
   await end(order)
 })
 
