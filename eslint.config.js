@@ -53,7 +53,7 @@ export const zones = [
 ]
 
 const adapters = {
-  dockerode: ['unionize/containers.ts', 'unionize/engine-calls.ts', 'unionize/images/engine.ts'],
+  dockerode: ['unionize/engine/containers.ts', 'unionize/engine/calls.ts', 'unionize/images/engine.ts'],
   knex: ['orchestrator/store/*.ts'],
   koffi: ['unionize/wiring/kernel/*.ts', 'common/systemd.ts'],
   chokidar: ['unionize/leases/**/*.ts', 'orchestrator/catalog/directory.ts'],

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import koffi from 'koffi'
-import { pauseProgram } from '../unionize/pause.ts'
+import { pauseProgram } from '../unionize/instances/pause.ts'
 import { summarize, table } from './statistics.ts'
 
 const usage = `npm run bench:hook [-- OPTIONS]

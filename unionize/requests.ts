@@ -3,7 +3,7 @@ import type { Log } from '../common/log.ts'
 import type { FromHost, WireFailure, WireObserved } from './contract.ts'
 import type { Builder } from './images/builder.ts'
 import type { ImageStock } from './images/stock.ts'
-import type { Instances } from './instances.ts'
+import type { Instances } from './instances/instances.ts'
 import type { Request } from './link.ts'
 import type { Standing } from './standing.ts'
 

@@ -1,7 +1,7 @@
 import { existsSync, realpathSync, statSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { InvalidInput } from '../common/errors.ts'
-import type { Engine } from './containers.ts'
+import type { Engine } from './engine/containers.ts'
 import { WiringError } from './wiring/errors.ts'
 import type { Target } from './wiring/interfaces/interfaces.ts'
 

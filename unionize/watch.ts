@@ -1,13 +1,13 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { errorCode, wording } from '../common/errors.ts'
 import type { Log } from '../common/log.ts'
-import type { Engine } from './containers.ts'
 import { LABEL } from './contract.ts'
-import type { ContainerEvent } from './engine-answers.ts'
-import { healthIn } from './health.ts'
-import type { Instances } from './instances.ts'
-import type { Restarts } from './restarts.ts'
-import type { SandboxPool } from './sandbox.ts'
+import type { ContainerEvent } from './engine/answers.ts'
+import type { Engine } from './engine/containers.ts'
+import { healthIn } from './instances/health.ts'
+import type { Instances } from './instances/instances.ts'
+import type { Restarts } from './instances/restarts.ts'
+import type { SandboxPool } from './instances/sandbox.ts'
 
 /** Milliseconds between attempts to reach an engine that is away. */
 const RECONNECT = { first: 100, most: 5_000 }

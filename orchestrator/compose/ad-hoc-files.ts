@@ -1,7 +1,7 @@
 import type { Json } from '../domain/template.ts'
 import type { Extension } from './extension.ts'
 import type { FaultList } from './fault-list.ts'
-import { isList, isMap } from './reading.ts'
+import { isList, isMap } from './stack/reading.ts'
 
 type Stack = { readonly [section: string]: Json }
 

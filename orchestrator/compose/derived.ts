@@ -7,9 +7,9 @@ import type { FaultList } from './fault-list.ts'
 import { fileAt } from './file-references.ts'
 import { interpolate, variablesIn } from './interpolate.ts'
 import { settleValue } from './parameters.ts'
-import { isMap } from './reading.ts'
 import { type Fixed, Scope } from './scope.ts'
 import type { TemplateSource } from './source.ts'
+import { isMap } from './stack/reading.ts'
 import { checkText } from './variable-use.ts'
 
 type Stack = { readonly [section: string]: Json }

@@ -3,9 +3,9 @@ import type { Json } from '../domain/template.ts'
 import { EXTENSION, type Extension } from './extension.ts'
 import type { FaultList } from './fault-list.ts'
 import { InterpolationFault, interpolateTree } from './interpolate.ts'
-import { defaultPort, hasPorts, portsOfService } from './ports.ts'
-import { isMap, type JsonMap } from './reading.ts'
 import type { Scope } from './scope.ts'
+import { defaultPort, hasPorts, portsOfService } from './stack/ports.ts'
+import { isMap, type JsonMap } from './stack/reading.ts'
 
 /** The service that clients reach: the one that the author names, else the only one, else the only one with `ports`. */
 export function entryOf(services: JsonMap, said: Extension['entry'], faults: Pick<FaultList, 'add'>): string | null {

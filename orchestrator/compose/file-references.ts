@@ -3,7 +3,7 @@ import { MAX_FILES_BYTES } from '../../common/service-spec.ts'
 import type { Json } from '../domain/template.ts'
 import { keyText, type Path } from './document.ts'
 import type { FaultList } from './fault-list.ts'
-import { isList, isMap } from './reading.ts'
+import { isList, isMap } from './stack/reading.ts'
 
 /** A place of a stack that names a file beside the Compose file. */
 interface FileReference {

@@ -3,7 +3,7 @@ import { MAX_FILES_BYTES } from '../../common/service-spec.ts'
 import type { Parameters, ParameterValue } from '../domain/parameter.ts'
 import type { Template } from '../domain/template.ts'
 import { InterpolationFault, interpolate, type Lookup, variablesIn } from './interpolate.ts'
-import type { Variables } from './reading.ts'
+import type { Variables } from './stack/reading.ts'
 
 /** The values of a template's variables for one instance. */
 export interface OrderValues extends Variables {

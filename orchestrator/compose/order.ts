@@ -8,8 +8,8 @@ import type { Parameters } from '../domain/parameter.ts'
 import type { Template } from '../domain/template.ts'
 import { interpolateTree } from './interpolate.ts'
 import { valuesFor } from './order-values.ts'
-import { isMap } from './reading.ts'
-import { checkSize, readStack } from './services.ts'
+import { isMap } from './stack/reading.ts'
+import { checkSize, readStack } from './stack/services.ts'
 import { environmentOf, factsOf } from './variables.ts'
 
 /** Where every service finds what its template was given. */

@@ -2,9 +2,9 @@ import { InvalidInput } from '../../common/errors.ts'
 import type { Json } from '../domain/template.ts'
 import { isInside } from './fault-list.ts'
 import { InterpolationFault, interpolateTree } from './interpolate.ts'
-import { isMap, type Variables } from './reading.ts'
 import type { Sample, Scope } from './scope.ts'
-import { type ReadStack, readStack } from './services.ts'
+import { isMap, type Variables } from './stack/reading.ts'
+import { type ReadStack, readStack } from './stack/services.ts'
 
 type Stack = { readonly [section: string]: Json }
 

@@ -2,8 +2,8 @@ import { suggestion } from '../../common/config.ts'
 import type { Json } from '../domain/template.ts'
 import type { FaultList } from './fault-list.ts'
 import { InterpolationFault, type Reference, variablesIn } from './interpolate.ts'
-import { isMap } from './reading.ts'
 import type { Scope } from './scope.ts'
+import { isMap } from './stack/reading.ts'
 import { type PlacedText, textsIn } from './texts.ts'
 
 /** How a secret gets to where it is needed. */

@@ -18,7 +18,7 @@ import {
 } from '../../orchestrator/settings.ts'
 import { loadIdentity } from '../../unionize/identity.ts'
 import { startImages } from '../../unionize/images/start.ts'
-import type { Instances } from '../../unionize/instances.ts'
+import type { Instances } from '../../unionize/instances/instances.ts'
 import { joinOrchestrator } from '../../unionize/join.ts'
 import { createLink } from '../../unionize/link.ts'
 import { createRequests } from '../../unionize/requests.ts'

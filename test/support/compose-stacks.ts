@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { InvalidInput } from '../../common/errors.ts'
 import type { ServiceInput } from '../../common/service-spec.ts'
-import { DEFAULT_CAPABILITIES } from '../../orchestrator/compose/capabilities.ts'
-import { type ReadStack, readStack } from '../../orchestrator/compose/services.ts'
+import { DEFAULT_CAPABILITIES } from '../../orchestrator/compose/stack/capabilities.ts'
+import { type ReadStack, readStack } from '../../orchestrator/compose/stack/services.ts'
 import type { Json } from '../../orchestrator/domain/template.ts'
 
 type JsonMap = { readonly [key: string]: Json }

@@ -1,6 +1,6 @@
 /** Declared wirings that are kept, in a process of their own. Arguments: state directory, socket of the engine. */
 import type { WiringSpec } from '../../common/wiring-spec.ts'
-import { dockerEngine } from '../../unionize/containers.ts'
+import { dockerEngine } from '../../unionize/engine/containers.ts'
 import { parseTarget, resolveTarget } from '../../unionize/targets.ts'
 import { openLasting } from '../../unionize/wiring/lasting/lasting.ts'
 import type { WiringLog } from '../../unionize/wiring/wiring.ts'

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { rememberIfNew } from '../../lab/images.ts'
-import { dockerEngine } from '../../unionize/containers.ts'
 import type { WireOrder, WireService } from '../../unionize/contract.ts'
+import { dockerEngine } from '../../unionize/engine/containers.ts'
 import { importTinyImage } from './tiny-image.ts'
 import { service, type UnionizeHost } from './unionize-host.ts'
 

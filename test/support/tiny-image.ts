@@ -3,7 +3,7 @@ import { createReadStream, realpathSync, statSync } from 'node:fs'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { pack } from 'tar-stream'
-import type { Engine } from '../../unionize/containers.ts'
+import type { Engine } from '../../unionize/engine/containers.ts'
 
 /** Programs of this machine that are in the image. */
 const PROGRAMS = [

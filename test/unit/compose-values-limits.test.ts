@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { ServiceInput } from '../../common/service-spec.ts'
-import { DEFAULT_CAPABILITIES } from '../../orchestrator/compose/capabilities.ts'
+import { DEFAULT_CAPABILITIES } from '../../orchestrator/compose/stack/capabilities.ts'
 import type { Json } from '../../orchestrator/domain/template.ts'
 import { assertRefused, assertWeb, readWeb } from '../support/compose-stacks.ts'
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { ServiceInput } from '../../common/service-spec.ts'
-import { defaultPort, hasPorts, portsOfService } from '../../orchestrator/compose/ports.ts'
+import { defaultPort, hasPorts, portsOfService } from '../../orchestrator/compose/stack/ports.ts'
 import type { Json } from '../../orchestrator/domain/template.ts'
 import { assertRefused, assertWeb, plainService, readWeb, readWith, refusedAt } from '../support/compose-stacks.ts'
 

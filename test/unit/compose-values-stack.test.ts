@@ -3,7 +3,7 @@ import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { InvalidInput } from '../../common/errors.ts'
 import { servicesShape } from '../../common/service-spec.ts'
-import { type ReadStack, readStack } from '../../orchestrator/compose/services.ts'
+import { type ReadStack, readStack } from '../../orchestrator/compose/stack/services.ts'
 import type { Json } from '../../orchestrator/domain/template.ts'
 import { assertRefused, readWith, refusedAt } from '../support/compose-stacks.ts'
 

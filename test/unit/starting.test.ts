@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { WireService } from '../../unionize/contract.ts'
-import { createHealthBook, healthIn } from '../../unionize/health.ts'
-import { createRestarts } from '../../unionize/restarts.ts'
-import { lastWords, nextStep, type ServiceState, staysEnded } from '../../unionize/starting.ts'
-import { createWakes } from '../../unionize/wakes.ts'
+import { createHealthBook, healthIn } from '../../unionize/instances/health.ts'
+import { createRestarts } from '../../unionize/instances/restarts.ts'
+import { lastWords, nextStep, type ServiceState, staysEnded } from '../../unionize/instances/starting.ts'
+import { createWakes } from '../../unionize/instances/wakes.ts'
 import { service } from '../support/unionize-host.ts'
 
 type Condition = WireService['dependsOn'][number]['condition']

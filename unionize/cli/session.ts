@@ -3,7 +3,7 @@ import { connect } from 'node:net'
 import { settingsFromFlags } from '../../common/settings-flags.ts'
 import { ownVersion } from '../../common/version.ts'
 import type { WiringSpec } from '../../common/wiring-spec.ts'
-import type { Engine } from '../containers.ts'
+import type { Engine } from '../engine/containers.ts'
 import { type Settings, settingsTable } from '../settings.ts'
 import { parseTarget, resolveTarget, type TargetName } from '../targets.ts'
 import { WiringError } from '../wiring/errors.ts'
@@ -79,7 +79,7 @@ export async function withSession<T>(flags: CommonFlags, work: (session: Session
 export function engineOf(settings: Settings): () => Promise<Engine> {
   let engine: Promise<Engine> | undefined
   return () => {
-    engine ??= import('../containers.ts').then(({ dockerEngine }) => dockerEngine(settings['docker.socket']))
+    engine ??= import('../engine/containers.ts').then(({ dockerEngine }) => dockerEngine(settings['docker.socket']))
     return engine
   }
 }

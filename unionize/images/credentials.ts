@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { z } from 'zod'
 import { InvalidInput } from '../../common/errors.ts'
-import type { RegistryCredentials } from '../engine-calls.ts'
+import type { RegistryCredentials } from '../engine/calls.ts'
 
 /** Docker's own config.json (docker-login(1), "Credentials store"): `auth` is base64 of `user:password`. */
 const file = z.looseObject({

@@ -1,8 +1,8 @@
 import type { Readable } from 'node:stream'
 import Docker from 'dockerode'
-import { jsonLines } from '../engine-answers.ts'
-import { bounded, DEADLINE_MS, type PullOptions, pulled, type RegistryCredentials } from '../engine-calls.ts'
-import { ContainerFailure, engineError } from '../engine-error.ts'
+import { jsonLines } from '../engine/answers.ts'
+import { bounded, DEADLINE_MS, type PullOptions, pulled, type RegistryCredentials } from '../engine/calls.ts'
+import { ContainerFailure, engineError } from '../engine/failure.ts'
 import { unlessAborted } from './aborted.ts'
 
 /** An image as the engine has it. */

@@ -1,8 +1,8 @@
 import { wording } from '../../common/errors.ts'
 import type { Log } from '../../common/log.ts'
-import type { Engine } from '../containers.ts'
 import type { WireService } from '../contract.ts'
-import { ContainerFailure } from '../engine-error.ts'
+import type { Engine } from '../engine/containers.ts'
+import { ContainerFailure } from '../engine/failure.ts'
 import { unlessAborted } from './aborted.ts'
 
 /** What is to be known of a service to get its image. */

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import { wording } from '../../../common/errors.ts'
-import { createSequence } from '../../sequence.ts'
+import { createSequence } from '../../instances/sequence.ts'
 import { WiringError } from '../errors.ts'
 import type { Target } from '../interfaces/interfaces.ts'
 import { type ProcessExits, watchExits } from '../lasting/exits.ts'

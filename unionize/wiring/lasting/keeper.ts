@@ -1,6 +1,6 @@
 import { wording } from '../../../common/errors.ts'
 import type { InterfaceSpec, WiringSpec } from '../../../common/wiring-spec.ts'
-import { createSequence } from '../../sequence.ts'
+import { createSequence } from '../../instances/sequence.ts'
 import type { DhcpInterface } from '../dhcp/configuration.ts'
 import type { Dhcp } from '../dhcp/dhcp.ts'
 import { WiringError } from '../errors.ts'

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { dockerEngine } from '../../containers.ts'
+import { dockerEngine } from '../../engine/containers.ts'
 import { startDhcp } from '../dhcp/dhcp.ts'
 import type { Interfaces } from '../interfaces/interfaces.ts'
 import { startInterfaces } from '../interfaces/start.ts'

@@ -1,6 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { errorCode, wording } from '../../../common/errors.ts'
-import type { Engine } from '../../containers.ts'
+import type { Engine } from '../../engine/containers.ts'
 import { identify, namespaceId } from '../dhcp/processes.ts'
 import type { Wired } from '../interfaces/interfaces.ts'
 import type { WiringLog } from '../wiring.ts'

@@ -1,0 +1,80 @@
+import { OrchestratorError } from '../../common/errors.ts'
+
+/** What the Docker engine refused or failed to do. */
+export class ContainerFailure extends OrchestratorError {}
+
+/** Whether the engine failed in this way. */
+export function hasCode(error: unknown, code: string): boolean {
+  return error instanceof ContainerFailure && error.code === code
+}
+
+/** Whether the engine itself said no: after a lost connection, a cancel or a deadline it may have done it all the same. */
+export function isRefusal(error: unknown): boolean {
+  return error instanceof OrchestratorError && error.code !== 'engine-unreachable' && error.code !== 'engine-failed'
+}
+
+/**
+ * What a start says of a container whose task, shim or runc state outlived a killed engine that no longer knows of it:
+ * containerd's "task ID: already exists", its shim's "mkdir …: file exists", runc's "container with given ID already exists".
+ */
+const KILLED_TRACES = /\b(already|file) exists\b/i
+
+/** What a creation says when the image of that name is there, but for another platform (moby, daemon/images). */
+const OTHER_PLATFORM = /does not match the specified platform|does not provide the specified platform/i
+
+/** What dockerode throws: an HTTP status, or a system error without one. */
+interface EngineAnswer {
+  readonly statusCode?: number
+  readonly code?: string
+  readonly message?: string
+  readonly json?: { readonly message?: string } | string
+}
+
+/**
+ * Gives an engine's failure its code: `engine-unreachable`, `image-missing`, `not-found`, `name-conflict`,
+ * `removal-under-way`, `not-modified`, `not-startable` (this container never will be again), `engine-refused` (a request that will be refused again) or `engine-failed`.
+ */
+export function engineError(what: string, socketPath: string, cause: unknown): ContainerFailure {
+  const answer = (typeof cause === 'object' && cause !== null ? cause : {}) as EngineAnswer
+  const said =
+    typeof answer.json === 'object' && answer.json?.message ? answer.json.message : (answer.message ?? String(cause))
+  const status = answer.statusCode
+  if (status === undefined) return unreachable(what, socketPath, answer, cause)
+  const failure = (code: string, message: string, retryable = false) =>
+    new ContainerFailure(code, message, { retryable, cause })
+  if (status === 304) return failure('not-modified', `${what}: nothing to do`)
+  if (status === 404 && /no such image/i.test(said)) {
+    const image = /no such image: (\S+)/i.exec(said)?.[1] ?? 'the image'
+    const remedy = `load it with "docker pull ${image}" or "docker load", or correct the template`
+    return failure('image-missing', `image ${image} is not on this host: ${remedy}`)
+  }
+  if (status === 404 && OTHER_PLATFORM.test(said)) return failure('image-missing', `${what}: ${said}`)
+  if (status === 404) return failure('not-found', `${what}: ${said}`)
+  if (status === 409 && /already in use/i.test(said)) return failure('name-conflict', `${what}: ${said}`)
+  if (status === 409 && /removal of container .* is already in progress/i.test(said)) {
+    return failure('removal-under-way', `${what}: ${said}`, true)
+  }
+  if (status >= 500 && KILLED_TRACES.test(said)) {
+    return failure(
+      'not-startable',
+      `${what}: the engine lost track of it when it was killed; it must be made anew`,
+      true,
+    )
+  }
+  if (status === 409 || status >= 500) return failure('engine-failed', `${what} failed: ${said}`, true)
+  return failure('engine-refused', `the engine refused to ${what}: ${said}`)
+}
+
+function unreachable(what: string, socketPath: string, answer: EngineAnswer, cause: unknown): ContainerFailure {
+  const hint =
+    answer.code === 'EACCES'
+      ? `; this user may not open ${socketPath}: put it into the group that owns the socket`
+      : answer.code === 'ENOENT' || answer.code === 'ECONNREFUSED'
+        ? `; is the Docker engine running, and is docker.socket (${socketPath}) right?`
+        : ''
+  return new ContainerFailure(
+    'engine-unreachable',
+    `the Docker engine does not answer (${what}): ${answer.message ?? String(cause)}${hint}`,
+    { retryable: true, cause },
+  )
+}

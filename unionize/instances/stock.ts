@@ -1,0 +1,124 @@
+import { wording } from '../../common/errors.ts'
+import type { Log } from '../../common/log.ts'
+import { LABEL, type WireOrder } from '../contract.ts'
+import type { Engine, ListedContainer } from '../engine/containers.ts'
+import type { Networks } from '../networks/networks.ts'
+import { hasNetworks, ownerKey } from '../networks/plan.ts'
+import type { Source, Wiring } from '../wiring/wiring.ts'
+import { homesIn, homesOf } from './homes.ts'
+import type { Instances } from './instances.ts'
+import type { Names } from './names.ts'
+import { type Orders, readOrder } from './orders.ts'
+import { portOf, type SandboxPool } from './sandbox.ts'
+import { staysEnded } from './starting.ts'
+
+/** One instance as the engine shows it. */
+interface Seen {
+  readonly order: WireOrder
+  readonly sandbox: ListedContainer
+  /** The sandboxes of single services. */
+  readonly others: readonly ListedContainer[]
+  readonly services: readonly ListedContainer[]
+}
+
+/**
+ * Takes stock after a start of unionize, or of the engine: makes passages and names exactly those of the instances that
+ * are to exist, hands free sandboxes to the pool, and mends in the background what died or lost its wiring. An instance
+ * that is well is not touched.
+ */
+export async function takeStock(parts: {
+  engine: Engine
+  wiring: Wiring
+  pool: SandboxPool
+  orders: Orders
+  names: Names
+  networks: Pick<Networks, 'keepOnly'>
+  instances: Instances
+  host: string
+  log: Log
+  /** Whether a sandbox is in use though no container refers to it. */
+  holds: (sandbox: string) => boolean
+  /** What is mended in the background is started through this. */
+  background: (what: string, work: () => Promise<void>) => void
+}): Promise<void> {
+  const { engine, wiring, pool, orders, names, networks, instances, host, log, background } = parts
+  const all = await engine.list({ [LABEL.host]: host })
+  const links = new Set(await wiring.links())
+  const { seen, incomplete } = sort(all, orders)
+  for (const { order, sandbox, others } of seen) {
+    if (orders.generation(order.instance) === 0) await orders.accept(order)
+    instances.remember(order, [sandbox.id, ...others.map(({ id }) => id)])
+  }
+  await wiring.replacePassages(
+    seen.map(({ order }) => ({ owner: order.ownerAddress, instance: order.address })),
+    seen.filter(({ sandbox }) => sandbox.running).map(sourceOf),
+  )
+  await Promise.all([names, networks].map((all) => all.keepOnly(new Set(seen.map(({ order }) => order.instance)))))
+  for (const { order } of seen) await names.put(order.instance, order.name, order.address)
+  const hubs = new Set(all.filter((c) => c.labels[LABEL.role] === 'hub' && c.running).map((c) => c.labels[LABEL.owner]))
+  const ill = seen.filter(
+    ({ sandbox, others, services, order }) =>
+      !sandbox.running ||
+      others.some((other) => !other.running) ||
+      others.length < homesOf(order).length - 1 ||
+      (hasNetworks(order) && !hubs.has(ownerKey(order))) ||
+      !links.has(portOf(sandbox.id).link) ||
+      services.length < order.services.length ||
+      services.some((service) => !isWell(service, order)),
+  )
+  for (const { order } of ill) background(`mend ${order.instance}`, () => instances.repair(order.instance))
+  for (const instance of incomplete) {
+    if (orders.isRetired(instance)) background(`finish removing ${instance}`, () => instances.clear(instance))
+  }
+  const used = new Set(all.flatMap((c) => (c.namespaceOf ? [c.namespaceOf] : [])))
+  const free = all.filter((c) => c.labels[LABEL.role] === 'sandbox' && !used.has(c.id))
+  await pool.adopt(free.filter((c) => pool.holds(c.id) || !parts.holds(c.id)))
+  log.info('stock.taken', 'took stock of what runs here', {
+    instances: seen.length,
+    mending: ill.length,
+    incomplete: incomplete.length,
+    sandboxes: pool.ready(),
+  })
+}
+
+/** Whether a container runs, or ended and is to stay so. */
+function isWell(container: ListedContainer, order: WireOrder): boolean {
+  const service = order.services.find(({ name }) => name === container.labels[LABEL.service])
+  return container.running || (service !== undefined && staysEnded(service, container.exitCode))
+}
+
+/** What the port of an instance may send, and who else may reach it. */
+function sourceOf({ order, sandbox }: Seen): Source {
+  const policy = order.wiring?.policy
+  return { ...portOf(sandbox.id), address: order.address, ...(policy ? { policy } : {}) }
+}
+
+/** Instances that are to exist and have a sandbox; and the names of those of which only leftovers exist. */
+function sort(all: readonly ListedContainer[], orders: Orders): { seen: Seen[]; incomplete: string[] } {
+  const byId = new Map(all.map((c) => [c.id, c]))
+  const services = all.filter((c) => c.labels[LABEL.role] === 'service')
+  const seen: Seen[] = []
+  const incomplete: string[] = []
+  for (const [instance, parts] of Map.groupBy(services, (c) => c.labels[LABEL.instance] ?? '')) {
+    const homes = homesIn(parts.filter((c) => c.namespaceOf !== null && byId.has(c.namespaceOf)))
+    const sandbox = byId.get(homes.get('') ?? '')
+    const others = [...homes].flatMap(([home, id]) => (home === '' ? [] : (byId.get(id) ?? [])))
+    const order = orders.isRetired(instance) ? null : (orders.current(instance) ?? newest(parts))
+    if (order && sandbox) seen.push({ order, sandbox, others, services: parts })
+    else incomplete.push(instance)
+  }
+  return { seen, incomplete }
+}
+
+/** The order with the highest generation on these containers' labels; null: none can be read. */
+function newest(parts: readonly ListedContainer[]): WireOrder | null {
+  const found = parts.map((c) => readOrder(c.labels[LABEL.order])).filter((order) => order !== null)
+  return found.sort((a, b) => b.generation - a.generation)[0] ?? null
+}
+
+/** Runs work that nobody waits for, telling when it failed. */
+export function backgroundOf(log: Log): (what: string, work: () => Promise<void>) => void {
+  return (what, work) => {
+    work().catch((error) => log.warn('background.failed', `could not ${what}`, { error: wording(error) }))
+  }
+}
