@@ -70,6 +70,8 @@ need passwd userdel groupdel
 need docker-registry docker-registry
 need git git
 need zip zip
+need patch patch
+need busybox busybox
 command -v dockerd >/dev/null || engine_answers || missing="$missing docker.io"
 ldconfig -p | grep -q 'libnftables\.so\.1 ' || missing="$missing libnftables1"
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"

@@ -24,17 +24,25 @@ if (values.help) {
   process.exit(0)
 }
 
-/** Runs a command in the open and returns whether it succeeded. */
-function step(title: string, command: string, args: readonly string[]): Promise<boolean> {
+/** Minutes for all files of a kind: a file that hangs is ended and named, where --test-timeout ends single tests alone. */
+const MOST_MINUTES = { together: 20, alone: 60 } as const
+
+/** Runs a command in the open, for so long at most, and returns whether it succeeded. */
+function step(title: string, command: string, args: readonly string[], minutes = 10): Promise<boolean> {
   process.stderr.write(`\n== ${title}\n`)
   const begun = performance.now()
   return new Promise((resolve) => {
-    const child = spawn(command, args, { stdio: 'inherit', env: { ...process.env, TERM: 'dumb' } })
+    const child = spawn(command, args, {
+      stdio: 'inherit',
+      env: { ...process.env, TERM: 'dumb' },
+      timeout: minutes * 60_000,
+    })
     child.once('error', (error) => {
       process.stderr.write(`${command}: ${error.message}\n`)
       resolve(false)
     })
-    child.once('exit', (code) => {
+    child.once('exit', (code, signal) => {
+      if (signal !== null) process.stderr.write(`${command} was ended by ${signal}\n`)
       const seconds = ((performance.now() - begun) / 1000).toFixed(1)
       process.stderr.write(`== ${title}: ${code === 0 ? 'ok' : 'FAILED'} (${seconds} s)\n`)
       resolve(code === 0)
@@ -50,10 +58,10 @@ function filesOf(parts: readonly string[]): string[] {
   )
 }
 
-function runTests(title: string, files: readonly string[], concurrency: number): Promise<boolean> {
+function runTests(title: string, files: readonly string[], concurrency: number, minutes: number): Promise<boolean> {
   if (files.length === 0) return Promise.resolve(true)
   const options = ['--test', `--test-concurrency=${concurrency}`, '--test-timeout=900000', '--test-reporter=spec']
-  return step(title, process.execPath, [...options, ...files])
+  return step(title, process.execPath, [...options, ...files], minutes)
 }
 
 function tellLeft(before: Traces, after: Traces): boolean {
@@ -82,8 +90,8 @@ if (filesOf([...TOGETHER, ...ALONE]).length === 0) {
   process.stderr.write(`no test is called ${positionals.join(' or ')}\n`)
   results.push(false)
 }
-results.push(await runTests('unit, contract and integration tests', filesOf(TOGETHER), 2))
-results.push(await runTests('tests in network namespaces and end to end', filesOf(ALONE), 1))
+results.push(await runTests('unit, contract and integration tests', filesOf(TOGETHER), 2, MOST_MINUTES.together))
+results.push(await runTests('tests in network namespaces and end to end', filesOf(ALONE), 1, MOST_MINUTES.alone))
 results.push(tellLeft(before, await findTraces()))
 process.exitCode = results.every(Boolean) ? 0 : 1
 process.stderr.write(process.exitCode === 0 ? '\nall is well\n' : '\nFAILED\n')
