@@ -109,16 +109,11 @@ describe('bad input gives one clear error where an operator looks, and the rest 
   })
 
   it('an image that does not exist', async () => {
-    const templates = site.path('etc', 'templates')
-    const sample = readFileSync(join(templates, 'sample.yaml'), 'utf8')
-    writeFileSync(
-      join(templates, 'sample.yaml'),
-      sample.replace('orchestrator/sample:latest', 'orchestrator/nowhere:1'),
-    )
-    site.process('orchestrator').signal('SIGHUP')
-    await until('the template is read', async () =>
-      (await site.orctl('get', 'templates', '-o', 'json')).includes('nowhere'),
-    )
+    const file = site.path('etc', 'catalog', 'sample.yaml')
+    const sample = readFileSync(file, 'utf8')
+    writeFileSync(file, sample.replace('orchestrator/sample:latest', 'orchestrator/nowhere:1'))
+    const templates = () => site.orctl('get', 'templates', '-o', 'json')
+    await until('the template is read', async () => (await templates()).includes('nowhere'))
     const [, device] = crowd.devices(2)
     assert.ok(device)
     await crowd.take([device])
@@ -127,8 +122,8 @@ describe('bad input gives one clear error where an operator looks, and the rest 
     )
     assert.match(await site.orctl('describe', 'instance', failing.id), /orchestrator\/nowhere:1/)
     assert.equal(await count(/orchestrator\/nowhere:1/), 1, 'told once, however often it is tried')
-    writeFileSync(join(templates, 'sample.yaml'), sample)
-    site.process('orchestrator').signal('SIGHUP')
+    writeFileSync(file, sample)
+    await until('the template is as it was', async () => !(await templates()).includes('nowhere'))
     await crowd.release([device])
     await settled(site)
   })

@@ -127,16 +127,17 @@ describe('the way of a lease, with real dnsmasq, dhcpcd and Docker', () => {
   })
 
   it('wires what a template says: a service of its own on a private network, a port for everybody', async () => {
-    const file = site.path('etc', 'templates', 'sample.yaml')
+    const file = site.path('etc', 'catalog', 'sample.yaml')
     const before = readFileSync(file, 'utf8')
-    const service = 'image: orchestrator/sample:latest, memory-mib: 128, pids: 64, networks: { back: {} }'
-    const stack = `summary: A stack
-entry-port: 80
-services: { web: { ${service} }, store: { ${service}, sandbox: own } }
-wiring: { networks: { back: {} }, policy: { public: [{ port: 80 }] } }
+    const service = 'image: orchestrator/sample:latest, mem_limit: 128m, pids_limit: 64, networks: [back]'
+    const stack = `services: { web: { ${service} }, store: { ${service} } }
+networks: { back: {} }
+x-orchestrator:
+  summary: A stack
+  entry: { service: web, port: 80 }
+  wiring: { policy: { public: [{ port: 80 }] } }
 `
     writeFileSync(file, stack)
-    site.process('orchestrator').signal('SIGHUP')
     const versions = async () => (await site.orctlJson<{ items: { summary: string }[] }>('get', 'templates')).items
     await until('the template is read', async () => (await versions()).some(({ summary }) => summary === 'A stack'))
     const device = await new DhcpClient(site.prefix, 4, { hostname: 'Gast-4' }).plug()
@@ -160,7 +161,6 @@ wiring: { networks: { back: {} }, policy: { public: [{ port: 80 }] } }
     assert.deepEqual(await site.engine.containers('org.orchestrator.role=hub'), [])
     await device.unplug()
     writeFileSync(file, before)
-    site.process('orchestrator').signal('SIGHUP')
   })
 
   it('removes the instance when its lease expires without a word', { timeout: 240_000 }, async () => {
