@@ -13,7 +13,7 @@ export interface CandidateSource {
 
 const RESOURCE_WORDS: Readonly<Record<string, readonly string[]>> = {
   get: Object.keys(RESOURCES),
-  describe: ['instance', 'template'],
+  describe: ['instance', 'lease', 'template'],
   rm: ['instance', 'template', 'build'],
   create: ['token'],
   completion: ['bash', 'zsh', 'fish'],

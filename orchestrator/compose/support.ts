@@ -57,7 +57,8 @@ const SERVICE: readonly Support[] = [
   yes('services.*.label_file.*'),
   yes('services.*.labels', 'beside those of the orchestrator, whose names begin with `org.orchestrator`'),
   yes('services.*.labels.*'),
-  ...all('services.*', 'user group_add group_add.* init tty stdin_open stop_signal'),
+  ...all('services.*', 'user group_add group_add.* init tty stdin_open'),
+  yes('services.*.stop_signal', 'with `stop_grace_period`: without it, a container is killed at once'),
   yes('services.*.stop_grace_period', 'without it, a container is killed at once; at most 10m'),
   yes('services.*.restart', 'without it `always`: an instance lives as long as its lease'),
   yes(
@@ -286,9 +287,10 @@ export function supportedPart(
       return undefined
     }
     if (entry.only) {
-      const isOne = entry.only.includes(value)
-      if (!isOne)
-        refused(path, `is not supported: expected ${entry.only[0]}${entry.note === '' ? '' : `: ${entry.note}`}`)
+      if (!entry.only.includes(value)) {
+        const expected = [...new Set(entry.only.map(String))].join(' or ')
+        refused(path, `is not supported: expected ${expected}${entry.note === '' ? '' : `: ${entry.note}`}`)
+      }
       // What has one value that is supported says nothing.
       return undefined
     }

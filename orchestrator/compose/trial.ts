@@ -79,12 +79,15 @@ function isFollowed(field: string, wrong: readonly string[]): boolean {
   return section !== undefined && wrong.some((key) => isInside(key, section))
 }
 
-/** Images of a stack that do not depend on what somebody gives or a lease says: defaults are taken for given. */
+/**
+ * Images of a stack that hosts may fetch beforehand: those that do not depend on what somebody gives or a lease says
+ * (defaults are taken for given), but for services that are never to be pulled.
+ */
 export function knownImages(stack: Stack, scope: Scope): readonly string[] {
   const services = Object.values(isMap(stack['services']) ? stack['services'] : {})
   const images = services.flatMap((service) => {
     const text = isMap(service) ? service['image'] : undefined
-    if (typeof text !== 'string') return []
+    if (typeof text !== 'string' || (isMap(service) && service['pull_policy'] === 'never')) return []
     try {
       const { text: image, certain } = scope.filled(text)
       return certain ? [image] : []

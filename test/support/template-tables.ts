@@ -8,10 +8,15 @@ export function supportTable(support: readonly Support[]): string {
   const rows = support
     .filter(({ key, note, only }) => note !== '' || only !== undefined || !/\.\*$/.test(key))
     .map(({ key, supported, note, only }) => {
-      const values = only === undefined ? '' : `only \`${only[0]}\`${note === '' ? '' : '; '}`
+      const values = only === undefined ? '' : `only ${differing(only).join(' or ')}${note === '' ? '' : '; '}`
       return `| \`${key}\` | ${supported ? 'yes' : '**no**'} | ${`${values}${note}`.replaceAll('|', '\\|')} |`
     })
   return ['| key | supported | |', '|---|---|---|', ...rows].join('\n')
+}
+
+/** Values as text, each once: a number and its text are the same to an author. */
+function differing(values: readonly unknown[]): string[] {
+  return [...new Set(values.map((value) => `\`${value}\``))]
 }
 
 export function variableTable(variables: readonly FactVariable[]): string {

@@ -33,7 +33,7 @@ const logsQuery = z.strictObject({
   follow: flagParameter,
   service: z
     .string()
-    .regex(/^[a-z0-9][a-z0-9-]{0,30}$/)
+    .regex(/^[a-z0-9]([a-z0-9_-]{0,29}[a-z0-9])?$/)
     .optional(),
 })
 /** An id or a name: nothing else is looked up. */

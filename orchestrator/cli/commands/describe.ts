@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { stringify } from 'yaml'
 import { describedInstance } from '../described-instance.ts'
+import { describedLease } from '../described-lease.ts'
 import { describedTemplate } from '../described-template.ts'
 import { Usage } from '../exit.ts'
 import { print } from '../output.ts'
@@ -10,19 +11,25 @@ import { dataFormat, type Session, withSession } from '../session.ts'
 export function addDescribe(program: Command): void {
   program
     .command('describe')
-    .summary('tell all about one instance or template')
+    .summary('tell all about one instance, lease or template')
     .description(
-      'Tells all about one instance (how it stands, whose it is, how fast it started, what went wrong) or one template (parameters, outputs, who uses it, its stack).',
+      'Tells all about one instance (how it stands, whose it is, how fast it started, what went wrong), one lease (who has it, and why it has no instance) or one template (parameters, outputs, who uses it, its stack).',
     )
-    .argument('<resource>', 'instance or template')
-    .argument('<name>', 'name or id of the instance; NAME or NAME@VERSION of the template')
-    .addHelpText('after', '\nExamples:\n  orctl describe instance laptop\n  orctl describe template web@3')
+    .argument('<resource>', 'instance, lease or template')
+    .argument(
+      '<name>',
+      'name or id of the instance; address, hostname or DUID of the lease; NAME or NAME@VERSION of the template',
+    )
+    .addHelpText(
+      'after',
+      '\nExamples:\n  orctl describe instance laptop\n  orctl describe lease fd00::4711\n  orctl describe template web@3',
+    )
     .action(async (word: string, name: string, _flags: unknown, command: Command) => {
       const describe = DESCRIBED.get(word.replace(/s$/, ''))
       if (describe === undefined) {
         const { plural } = resourceOf(word)
         throw new Usage(
-          `only an instance or a template can be described; \`orctl get ${plural} ${name} -o yaml\` shows all of that one`,
+          `only an instance, a lease or a template can be described; \`orctl get ${plural} ${name} -o yaml\` shows all of that one`,
         )
       }
       await withSession(command, (session) => describe(session, name))
@@ -35,6 +42,13 @@ const DESCRIBED = new Map([
     async (session: Session, name: string) => {
       const detail = await session.client.instance(name, session.signal)
       show(session, detail, RESOURCES.instances.name(detail), () => describedInstance(detail, Date.now()))
+    },
+  ],
+  [
+    'lease',
+    async (session: Session, name: string) => {
+      const lease = await RESOURCES.leases.find(session.client, name, session.signal)
+      show(session, lease, RESOURCES.leases.name(lease), () => describedLease(lease, Date.now()))
     },
   ],
   [

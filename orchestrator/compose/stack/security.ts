@@ -36,8 +36,7 @@ function optionOf(text: string, key: string): string {
     if (value === 'unconfined') return 'seccomp=unconfined'
     throw new InvalidInput(key, 'profiles of seccomp are not supported yet: expected seccomp=unconfined or nothing')
   }
-  if (name === 'systempaths' && value === 'unconfined') return 'systempaths=unconfined'
   if ((name === 'apparmor' || name === 'label') && value !== undefined) return `${name}=${value}`
-  const known = 'no-new-privileges, seccomp, apparmor, label and systempaths'
+  const known = 'no-new-privileges, seccomp, apparmor and label'
   throw new InvalidInput(key, `${text} is not supported: the options of security are ${known}`)
 }

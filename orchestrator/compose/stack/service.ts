@@ -85,7 +85,7 @@ export function readService(name: string, value: Json, surroundings: ServiceSurr
         'pull',
         attempt(() => pullPolicyOfService(service, key), undefined),
       ),
-      ...processOf(service, key, attempt),
+      ...processOf(service, key, attempt, remarks),
       environment: attempt(() => environmentOfService(service, key, files, variables), {}),
       ...filled(
         'labels',
@@ -137,10 +137,14 @@ export function readService(name: string, value: Json, surroundings: ServiceSurr
 const LEAST = { memoryBytes: 6 * 1024 * 1024, pids: 1 }
 
 /** What its first process is, and how it is started and stopped. */
-function processOf(service: JsonMap, key: string, attempt: Attempt) {
+function processOf(service: JsonMap, key: string, attempt: Attempt, remarks: Remarks) {
   const read = <T>(name: string, reader: (value: Json, key: string) => T): T | undefined => {
     const value = given(service, name)
     return value === undefined ? undefined : attempt<T | undefined>(() => reader(value, `${key}.${name}`), undefined)
+  }
+  const [stopSignal, stopGraceMs] = [read('stop_signal', scalarOf), read('stop_grace_period', stopGraceOf) ?? 0]
+  if (stopSignal !== undefined && stopGraceMs === 0) {
+    remarks.note(`${key}.stop_signal`, 'is never sent: without stop_grace_period, containers are killed at once')
   }
   const groups = read('group_add', (value, at) => listOf(value, at).map((item, i) => scalarOf(item, `${at}[${i}]`)))
   return {
@@ -157,8 +161,8 @@ function processOf(service: JsonMap, key: string, attempt: Attempt) {
     ...flag('tty', read('tty', booleanOf)),
     ...flag('stdinOpen', read('stdin_open', booleanOf)),
     ...flag('readOnly', read('read_only', booleanOf)),
-    ...defined('stopSignal', read('stop_signal', scalarOf)),
-    stopGraceMs: read('stop_grace_period', stopGraceOf) ?? 0,
+    ...defined('stopSignal', stopSignal),
+    stopGraceMs,
   }
 }
 

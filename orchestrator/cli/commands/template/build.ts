@@ -30,9 +30,12 @@ export function addBuild(template: Command): void {
     )
     .argument('<name>', 'template that the image is for')
     .argument('<source>', 'a folder, a .zip, .tar, .tgz or .tar.gz file, or the URL of a git repository')
-    .option('--ref <ref>', 'branch or tag of the git repository')
+    .option('--ref <ref>', 'branch, tag or commit of the git repository')
     .option('--subdirectory <path>', 'folder of the git repository to build from')
-    .option('--base <image>', 'image to begin with where the source has no Dockerfile: its files go into /srv')
+    .option(
+      '--base <image>',
+      'image with its tag, or NAME[@VERSION] of a template, to begin with where the source has no Dockerfile: its files go into /srv',
+    )
     .option('-d, --detach', 'do not wait; print the id of the build')
     .option('-q, --quiet', 'do not print the log')
     .addHelpText(
