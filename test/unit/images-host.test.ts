@@ -5,8 +5,11 @@ import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { checkArchive } from '../../unionize/images/archive.ts'
 import { credentialsFor, registryOf } from '../../unionize/images/credentials.ts'
+import type { ImageEngine } from '../../unionize/images/engine.ts'
 import { loadImageRecord } from '../../unionize/images/record.ts'
+import { createImageStock } from '../../unionize/images/stock.ts'
 import { tar } from '../support/archives.ts'
+import { silent } from '../support/fixtures.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'images-host-'))
 after(() => rmSync(directory, { recursive: true }))
@@ -91,5 +94,30 @@ describe('the record of images that came by us', () => {
     let told = 0
     const record = await loadImageRecord(file('{"a:1": 1}'), () => told++)
     assert.deepEqual([record.all().size, told], [0, 1])
+  })
+})
+
+describe('images that came by us', () => {
+  it('stay after a restart until it is told which are wanted; then those that are not wanted go', async () => {
+    const old = { how: 'pulled', at: 1 }
+    const record = await loadImageRecord(file(JSON.stringify({ 'wanted:1': old, 'surplus:1': old })), unexpected)
+    const here = new Set(['wanted:1', 'surplus:1'])
+    const engine: Pick<ImageEngine, 'find' | 'remove' | 'used'> = {
+      find: async (image) => (here.has(image) ? { id: image, createdAt: 0, tags: [image] } : null),
+      remove: async (image) => here.delete(image),
+      used: async () => new Set(),
+    }
+    const stock = createImageStock({
+      ...{ engine: engine as ImageEngine, record, directory, credentialsFile: null, keepMs: 0, log: silent },
+      ...{ orchestrator: { get: unexpected }, notice: unexpected, now: Date.now },
+    })
+    await stock.prune()
+    assert.deepEqual([[...here], record.all().size], [['wanted:1', 'surplus:1'], 2])
+    const wanted = [{ image: 'wanted:1', from: { kind: 'registry' as const } }]
+    await stock.keep(wanted, never)
+    await stock.prune()
+    assert.deepEqual([[...here], [...record.all().keys()]], [['wanted:1'], ['wanted:1']])
+    await stock.keep([], never)
+    assert.deepEqual([...here], [])
   })
 })

@@ -19,6 +19,9 @@ export function isRefusal(error: unknown): boolean {
  */
 const KILLED_TRACES = /\b(already|file) exists\b/i
 
+/** What a start says of a container whose removal a killed engine had begun (moby, daemon/start.go): "dead" in lists. */
+const HALF_REMOVED = /marked for removal/i
+
 /** What a creation says when the image of that name is there, but for another platform (moby, daemon/images). */
 const OTHER_PLATFORM = /does not match the specified platform|does not provide the specified platform/i
 
@@ -32,7 +35,8 @@ interface EngineAnswer {
 
 /**
  * Gives an engine's failure its code: `engine-unreachable`, `image-missing`, `not-found`, `name-conflict`,
- * `removal-under-way`, `not-modified`, `not-startable` (this container never will be again), `engine-refused` (a request that will be refused again) or `engine-failed`.
+ * `removal-under-way`, `not-modified`, `not-startable` (this container never will be again), `engine-refused` (a request
+ * that will be refused again) or `engine-failed`.
  */
 export function engineError(what: string, socketPath: string, cause: unknown): ContainerFailure {
   const answer = (typeof cause === 'object' && cause !== null ? cause : {}) as EngineAnswer
@@ -54,10 +58,10 @@ export function engineError(what: string, socketPath: string, cause: unknown): C
   if (status === 409 && /removal of container .* is already in progress/i.test(said)) {
     return failure('removal-under-way', `${what}: ${said}`, true)
   }
-  if (status >= 500 && KILLED_TRACES.test(said)) {
+  if ((status >= 500 && KILLED_TRACES.test(said)) || (status === 409 && HALF_REMOVED.test(said))) {
     return failure(
       'not-startable',
-      `${what}: the engine lost track of it when it was killed; it must be made anew`,
+      `${what}: the engine was killed while it had to do with it; it must be made anew`,
       true,
     )
   }

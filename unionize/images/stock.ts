@@ -31,7 +31,7 @@ export interface ImageStock {
    * @throws code images-missing when some of them cannot be had, `replaced`, or the signal's reason
    */
   keep(wanted: readonly WireWantedImage[], signal: AbortSignal): Promise<void>
-  /** Takes away what is not needed any more. */
+  /** Takes away what is not needed any more; nothing as long as nobody has said by {@link keep} what is. */
   prune(): Promise<void>
   /** Ends what is being fetched. */
   stop(): Promise<void>
@@ -61,7 +61,8 @@ const OURS = /^orchestrator\//
 
 export function createImageStock(parts: ImageStockParts): ImageStock {
   const { engine, orchestrator, record, directory, credentialsFile, keepMs, log, notice, now } = parts
-  let wanted = new Map<string, WireWantedImage['from']>()
+  /** null: not told since we run. */
+  let wanted: ReadonlyMap<string, WireWantedImage['from']> | null = null
   let keeping: AbortController | null = null
   const stopping = new AbortController()
   const underWay = new Map<string, Promise<string | null>>()
@@ -86,7 +87,7 @@ export function createImageStock(parts: ImageStockParts): ImageStock {
   }
 
   const pull: Engine['pull'] = async (image, options, signal) => {
-    const from = wanted.get(image)
+    const from = wanted?.get(image)
     if (from?.kind === 'archive') {
       if ((await engine.find(image, signal)) !== null) return
       return await load(image, from, signal ?? new AbortController().signal)
@@ -138,7 +139,9 @@ export function createImageStock(parts: ImageStockParts): ImageStock {
   }
 
   const prune = async (signal?: AbortSignal): Promise<void> => {
-    const surplus = [...record.all()].filter(([image, { at }]) => !wanted.has(image) && at <= now() - keepMs)
+    const needed = wanted
+    if (needed === null) return
+    const surplus = [...record.all()].filter(([image, { at }]) => !needed.has(image) && at <= now() - keepMs)
     if (surplus.length === 0) return
     const used = await engine.used(signal)
     for (const [image] of surplus) {
@@ -156,9 +159,10 @@ export function createImageStock(parts: ImageStockParts): ImageStock {
       const over = new AbortController()
       keeping?.abort(new OrchestratorError('replaced', 'other images are wanted by now', { retryable: true }))
       keeping = over
-      wanted = new Map(images.map(({ image, from }) => [image, from]))
+      const these = new Map(images.map(({ image, from }) => [image, from]))
+      wanted = these
       const either = AbortSignal.any([signal, over.signal])
-      const waiting = [...wanted.keys()]
+      const waiting = [...these.keys()]
       const faults: string[] = []
       const work = async () => {
         for (let image = waiting.shift(); image !== undefined; image = waiting.shift()) {
@@ -170,7 +174,7 @@ export function createImageStock(parts: ImageStockParts): ImageStock {
       await prune(either)
       if (faults.length === 0) return
       const most = faults.slice(0, 3).join('; ')
-      throw new OrchestratorError('images-missing', `${faults.length} of ${wanted.size} images are not here: ${most}`, {
+      throw new OrchestratorError('images-missing', `${faults.length} of ${these.size} images are not here: ${most}`, {
         retryable: true,
       })
     },

@@ -8,7 +8,10 @@ import { staysEnded } from './starting.ts'
 /** Characters of a detail at most: the contract's. */
 const DETAIL_CHARACTERS = 2000
 
-/** An instance as it is told. */
+/**
+ * An instance as it is told, by its order in force; `entry` may be of an older one, or absent, while that is not carried
+ * out: then the times of its start are not known yet.
+ */
 export function describe(
   order: WireOrder,
   entry: Known | undefined,
@@ -18,11 +21,11 @@ export function describe(
   const detail = details.filter((one) => one !== undefined).join('; ')
   return {
     instance: order.instance,
-    generation: entry?.order.generation ?? 0,
+    generation: order.generation,
     state,
     address: order.address,
     ...(detail === '' ? {} : { detail: detail.slice(0, DETAIL_CHARACTERS) }),
-    marks: entry?.marks ?? {},
+    marks: entry?.order.generation === order.generation ? entry.marks : {},
   }
 }
 
