@@ -91,7 +91,11 @@ async function compose(ground: Ground): Promise<Omit<Daemon, 'stop'>> {
   const metrics = apiMetrics(registry)
 
   let actors: Actors | undefined
-  const chooser = createChooser({ fallback: () => settings['templates.default'], seal })
+  const chooser = createChooser({
+    fallback: () => settings['templates.default'],
+    trusted: settings['templates.trusted'],
+    seal,
+  })
   const pool = { prefix: parsePrefix(settings['instances.prefix']), reserved: settings['instances.reserved'] }
   const intake = createIntake({ store, clock, pool, chooser, wake: () => actors?.reconciler.wake() })
   const news = hostNews({ acting: () => actors, store, metrics: control, clock, log })
@@ -151,6 +155,8 @@ async function compose(ground: Ground): Promise<Omit<Daemon, 'stop'>> {
 function startActors(ground: Ground, backends: ReadonlyMap<string, Backend>, intake: Intake, builds: Builds): Actors {
   const { settings, store, log, seal, control, ends } = ground
   const clock = systemClock
+  const preparation = startPreparation({ store, clock, log, backends, wanted: builds.wanted })
+  ends.push(() => preparation.stop())
   const reconciler = startReconciler(
     {
       store,
@@ -162,7 +168,10 @@ function startActors(ground: Ground, backends: ReadonlyMap<string, Backend>, int
       actionMs: settings['reconciler.action-seconds'] * 1000,
       measured: control.action,
       expire: intake.expire,
-      freed: () => retry(intake, log),
+      freed: () => {
+        preparation.freed()
+        retry(intake, log)
+      },
     },
     {
       concurrency: settings['reconciler.concurrency'],
@@ -171,8 +180,6 @@ function startActors(ground: Ground, backends: ReadonlyMap<string, Backend>, int
     },
   )
   ends.push(() => reconciler.stop())
-  const preparation = startPreparation({ store, clock, log, backends, wanted: builds.wanted })
-  ends.push(() => preparation.stop())
   return { reconciler, preparation, builds }
 }
 

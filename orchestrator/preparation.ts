@@ -12,6 +12,8 @@ export interface Preparation {
   hostDisconnected(host: HostName): void
   /** Other images may be wanted now. */
   changed(): void
+  /** An instance is gone, and with it perhaps the last use of an image. Often called: hosts are told at most every 10 s. */
+  freed(): void
   stop(): Promise<void>
 }
 
@@ -25,6 +27,8 @@ export interface PreparationOptions {
 
 /** Milliseconds after which a host that could not get all images is asked again: a registry may have been away. */
 const RETRY_MS = 60_000
+/** Milliseconds from an instance's end until it is looked whether fewer images are wanted: many end together. */
+const FREED_MS = 10_000
 
 /** The host's connection, and what is being prepared over it. */
 interface Connection {
@@ -32,32 +36,57 @@ interface Connection {
   /** Ends the wait for news. */
   rouse: () => void
   news: boolean
+  /** What it was told last that it is to have; null: nothing yet. */
+  told: string | null
 }
 
 export function startPreparation(options: PreparationOptions): Preparation {
+  const { clock, log } = options
   const connections = new Map<HostName, Connection>()
   const work = new Set<Promise<void>>()
+  const stopped = new AbortController()
+  let looking = false
   const leave = (host: HostName) => {
     connections.get(host)?.ended.abort()
     connections.get(host)?.rouse()
     connections.delete(host)
   }
+  const tellNews = (to: readonly Connection[]) => {
+    for (const connection of to) {
+      connection.news = true
+      connection.rouse()
+    }
+  }
+  /** Tells those hosts that were told otherwise. */
+  const lookLater = async () => {
+    await clock.wait(FREED_MS, stopped.signal)
+    // An instance that goes from here on is looked at anew.
+    looking = false
+    const wanted = JSON.stringify(await options.wanted())
+    tellNews([...connections.values()].filter(({ told }) => told !== null && told !== wanted))
+  }
   return {
     hostConnected(host) {
       leave(host)
-      const connection: Connection = { ended: new AbortController(), rouse: () => {}, news: true }
+      const connection: Connection = { ended: new AbortController(), rouse: () => {}, news: true, told: null }
       connections.set(host, connection)
       const served = serve(options, host, connection).finally(() => work.delete(served))
       work.add(served)
     },
     hostDisconnected: leave,
-    changed() {
-      for (const connection of connections.values()) {
-        connection.news = true
-        connection.rouse()
-      }
+    changed: () => tellNews([...connections.values()]),
+    freed() {
+      if (looking || stopped.signal.aborted) return
+      looking = true
+      const look = lookLater()
+        .catch((error) => {
+          if (!stopped.signal.aborted) log.error('host.images-not-looked', wording(error))
+        })
+        .finally(() => work.delete(look))
+      work.add(look)
     },
     async stop() {
+      stopped.abort()
       for (const host of [...connections.keys()]) leave(host)
       await Promise.all(work)
     },
@@ -75,7 +104,7 @@ async function serve(options: PreparationOptions, name: HostName, connection: Co
     const outdated = new AbortController()
     connection.rouse = () => outdated.abort()
     try {
-      await prepare(options, name, AbortSignal.any([signal, outdated.signal]))
+      await prepare(options, name, connection, AbortSignal.any([signal, outdated.signal]))
     } catch (error) {
       if (signal.aborted) return
       if (outdated.signal.aborted) continue
@@ -87,10 +116,16 @@ async function serve(options: PreparationOptions, name: HostName, connection: Co
   }
 }
 
-async function prepare(options: PreparationOptions, name: HostName, signal: AbortSignal): Promise<void> {
+async function prepare(
+  options: PreparationOptions,
+  name: HostName,
+  connection: Connection,
+  signal: AbortSignal,
+): Promise<void> {
   const host = await options.store.host(name)
   if (host === null) return
   const wanted = await options.wanted()
+  connection.told = JSON.stringify(wanted)
   for (const backend of options.backends.values()) await backend.prepare?.(host, wanted, signal)
 }
 

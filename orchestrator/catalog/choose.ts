@@ -18,6 +18,7 @@ import {
 import type { Template } from '../domain/template.ts'
 import type { Seal } from '../pki/seal.ts'
 import type { Transaction } from '../store/store.ts'
+import { distrust } from './trust.ts'
 
 /** What a lease becomes. */
 export type Choice =
@@ -68,6 +69,8 @@ export interface Explanation {
 export interface ChooserOptions {
   /** Name of the template that every lease becomes while there are no rules: the setting `templates.default`. */
   readonly fallback: () => string
+  /** Names of templates that may weaken isolation: the setting `templates.trusted`. */
+  readonly trusted: readonly string[]
   readonly seal: Pick<Seal, 'seal'>
 }
 
@@ -122,7 +125,7 @@ export function createChooser(options: ChooserOptions): Chooser {
 /** What a rule gives to a lease of this DUID. @param rule null: the default */
 async function give(
   tx: Transaction,
-  { fallback, seal }: ChooserOptions,
+  { fallback, trusted, seal }: ChooserOptions,
   { quotas }: Rules,
   rule: Rule | null,
   duid: string,
@@ -135,6 +138,9 @@ async function give(
     const pinned = gift.version === undefined ? '' : `@${gift.version}`
     return { kind: 'refused', reason: `${by} gives template ${gift.template}${pinned}, which is not there` }
   }
+  // It was trusted when it was applied, and may be no longer.
+  const distrusted = distrust(template, trusted)
+  if (distrusted !== null) return { kind: 'refused', reason: `${by} gives what is not trusted: ${distrusted}` }
   const settled = settle(template, gift.parameters, seal)
   if ('fault' in settled) {
     return {

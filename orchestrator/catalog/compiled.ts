@@ -2,6 +2,7 @@ import { dirname, join } from 'node:path/posix'
 import { InvalidInput } from '../../common/errors.ts'
 import { compile } from '../compose/compile.ts'
 import type { Fault } from '../compose/faults.ts'
+import { patternTime } from '../compose/parameters.ts'
 import type { TemplateSource } from '../compose/source.ts'
 import { versionOf } from '../compose/version.ts'
 import type { Template, TemplateHead } from '../domain/template.ts'
@@ -37,6 +38,7 @@ export function compileAll(sources: Sources, known: Known, limits: Limits): Comp
   const byName = new Map<string, TemplateSource>()
   const done = new Map<string, Template | null>()
   const under = new Set<string>()
+  const time = patternTime()
   const faults: Fault[] = []
   const notes: Fault[] = []
   for (const source of sources.templates) {
@@ -60,7 +62,7 @@ export function compileAll(sources: Sources, known: Known, limits: Limits): Comp
       return null
     }
     under.add(source.name)
-    const result = compile(source, { base: find, trusted: (name) => limits.trusted.includes(name) })
+    const result = compile(source, { base: find, trusted: (name) => limits.trusted.includes(name), time })
     under.delete(source.name)
     faults.push(...result.faults)
     notes.push(...result.notes)

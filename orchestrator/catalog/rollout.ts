@@ -5,11 +5,13 @@ import { type CatalogContext, labelOf, refuseKept } from './apply.ts'
 import { unifiedDiff } from './diff.ts'
 import { templateDocument } from './document.ts'
 import { noTemplate } from './removal.ts'
+import { distrust } from './trust.ts'
 
 /**
  * Makes a version the one that rules mean when they name none. Instances that run stay on theirs.
  * @param to a version's number or hash, or `previous`: the one before the last rollout
- * @throws OrchestratorError `not-found`, `kept-in-directory`; InvalidInput `to` when there is no previous one
+ * @throws OrchestratorError `not-found`, `kept-in-directory`; InvalidInput `to` when there is no previous one, or when the
+ *   version weakens isolation and its name is not trusted
  */
 export async function rollOutTemplate(context: CatalogContext, name: string, to: string | number): Promise<Template> {
   const { template, changed } = await context.store.transaction(async (tx) => {
@@ -21,6 +23,8 @@ export async function rollOutTemplate(context: CatalogContext, name: string, to:
     }
     const wanted = versionAmong(versions, name, to === 'previous' ? (head?.previous ?? '') : to)
     if (head?.version === wanted.version) return { template: wanted, changed: false }
+    const distrusted = distrust(wanted, context.trusted)
+    if (distrusted !== null) throw new InvalidInput('to', distrusted)
     const now = context.clock.now()
     const { version } = wanted
     await tx.putHead({ name, version, previous: head?.version ?? null, origin: 'api' }, now)

@@ -1,7 +1,7 @@
 import { suggestion } from '../../common/config.ts'
 import { InvalidInput } from '../../common/errors.ts'
 import type { Path } from '../compose/document.ts'
-import { settleParameters } from '../compose/parameters.ts'
+import { type PatternTime, settleParameters } from '../compose/parameters.ts'
 import { durationOf } from '../compose/stack/durations.ts'
 import { isSealed, type Parameter, type ParameterValue, type StoredValue } from '../domain/parameter.ts'
 import type { Gift, Rule } from '../domain/rule.ts'
@@ -24,12 +24,17 @@ export interface RulesKnown {
 
 const FIELDS = ['template', 'parameters', 'backend', 'lifetime', 'most'] as const
 
-/** Reads a rule's `give`. What is wrong goes to `reading`. @returns undefined: it cannot be understood */
+/**
+ * Reads a rule's `give`. What is wrong goes to `reading`.
+ * @param time what patterns may take, of all rules together
+ * @returns undefined: it cannot be understood
+ */
 export function readGift(
   reading: RuleReading,
   path: Path,
   value: Json | undefined,
   known: RulesKnown,
+  time: PatternTime,
 ): Rule['give'] | undefined {
   if (value === 'nothing') return null
   if (value === undefined || value === null || typeof value !== 'object' || Array.isArray(value)) {
@@ -45,6 +50,7 @@ export function readGift(
     fields.get('parameters'),
     ref?.found ?? null,
     known,
+    time,
   )
   const backend = readBackend(reading, [...path, 'backend'], fields.get('backend'), known)
   const lifetime = readLifetime(reading, [...path, 'lifetime'], fields.get('lifetime'))
@@ -114,6 +120,7 @@ function readParameters(
   value: Json | undefined,
   template: Template | null,
   known: RulesKnown,
+  time: PatternTime,
 ): Record<string, StoredValue> {
   if (value !== undefined && (value === null || typeof value !== 'object' || Array.isArray(value))) {
     reading.fault(path, "expected a map of the template's parameters")
@@ -131,7 +138,7 @@ function readParameters(
     }
   }
   if (template === null || !whole) return {}
-  settleEach(reading, path, template.parameters, given)
+  settleEach(reading, path, template.parameters, given, time)
   const stored = Object.entries(given).map(([name, one]): [string, StoredValue] => [
     name,
     declared.get(name)?.type === 'secret' ? known.seal.seal(name, String(one)) : one,
@@ -145,11 +152,12 @@ function settleEach(
   path: Path,
   declared: readonly Parameter[],
   given: Readonly<Record<string, ParameterValue>>,
+  time: PatternTime,
 ): void {
   let [left, rest] = [declared, given]
   for (;;) {
     try {
-      settleParameters(left, rest)
+      settleParameters(left, rest, time)
       return
     } catch (error) {
       if (!(error instanceof InvalidInput)) throw error
@@ -192,11 +200,22 @@ function readLifetime(reading: RuleReading, path: Path, value: Json | undefined)
   return { ...(mostMs === undefined ? {} : { mostMs }), ...(graceMs === undefined ? {} : { graceMs }) }
 }
 
-/** A rule's `give` as files have it. @param secret what stands where that parameter's secret is */
-export function writtenGift(give: Gift | null, secret: (parameter: string) => string): Json {
+/**
+ * A rule's `give` as files have it.
+ * @param secret what stands where that parameter's secret is
+ * @param isSecret whether a value that is not sealed is one all the same
+ */
+export function writtenGift(
+  give: Gift | null,
+  secret: (parameter: string) => string,
+  isSecret: (give: Gift, parameter: string) => boolean = () => false,
+): Json {
   if (give === null) return 'nothing'
   const { template, version, parameters, backend, lifetime, most } = give
-  const shown = Object.entries(parameters).map(([name, value]) => [name, isSealed(value) ? secret(name) : value])
+  const shown = Object.entries(parameters).map(([name, value]) => {
+    if (isSealed(value)) return [name, secret(name)]
+    return [name, isSecret(give, name) ? '(not yet a secret)' : value]
+  })
   const { mostMs, graceMs } = lifetime ?? {}
   const lives = {
     ...(mostMs === undefined ? {} : { most: durationText(mostMs) }),

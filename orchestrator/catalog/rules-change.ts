@@ -2,7 +2,7 @@ import { stringify } from 'yaml'
 import { errorCode, OrchestratorError } from '../../common/errors.ts'
 import type { Fault } from '../compose/faults.ts'
 import { isSealed } from '../domain/parameter.ts'
-import type { Ruleset } from '../domain/rule.ts'
+import type { Gift, Ruleset } from '../domain/rule.ts'
 import type { Origin } from '../domain/template.ts'
 import type { Seal } from '../pki/seal.ts'
 import type { Transaction } from '../store/store.ts'
@@ -39,14 +39,14 @@ export async function planRules(
   const former = await tx.ruleset()
   if (source === null) {
     const ended = origin === 'directory' && former?.origin === 'directory'
-    const change = ended ? changeOf(former, { ...NO_RULES, origin: 'default' }) : null
+    const change = ended ? changeOf(former, { ...NO_RULES, origin: 'default' }, compiled) : null
     return { change, faults: [], notes: [] }
   }
   const { find, names } = compiled
   const { content, faults, notes } = readRules(source, { find, names, backends: context.backends, seal: context.seal })
   if (content === null) return { change: null, faults, notes }
   const kept = former === null ? content : withFormerSeals(content, former, context.seal)
-  const change = changeOf(former, { ...kept, origin })
+  const change = changeOf(former, { ...kept, origin }, compiled)
   if (former?.origin === 'directory' && origin === 'api' && change.change.action !== 'unchanged') {
     throw new OrchestratorError(
       'kept-in-directory',
@@ -56,15 +56,19 @@ export async function planRules(
   return { change, faults, notes }
 }
 
-function changeOf(former: Ruleset | null, ruleset: Omit<Ruleset, 'revision'>): RulesChange {
+function changeOf(
+  former: Ruleset | null,
+  ruleset: Omit<Ruleset, 'revision'>,
+  compiled: Pick<Compiled, 'find'>,
+): RulesChange {
   const revision = (former?.revision ?? 0) + 1
   const same = former !== null && meaning(former) === meaning(ruleset) && former.origin === ruleset.origin
   const name = 'rules'
   if (same) return { change: { kind: 'rules', name, action: 'unchanged', version: former.revision, diff: '' }, ruleset }
   const action = former === null ? 'created' : 'changed'
-  const before = former === null ? '' : rulesDocument(former, null)
+  const before = former === null ? '' : rulesDocument(former, null, compiled)
   const names = { from: former === null ? '(nothing)' : `rules@${former.revision}`, to: `rules@${revision}` }
-  const diff = unifiedDiff(before, rulesDocument(ruleset, former), names)
+  const diff = unifiedDiff(before, rulesDocument(ruleset, former, compiled), names)
   return { change: { kind: 'rules', name, action, version: revision, diff }, ruleset }
 }
 
@@ -73,7 +77,7 @@ function meaning({ rules, quotas }: RulesContent): string {
 }
 
 /** Rules as one YAML text for people. @param former what they are compared with: secrets that are others are told to be */
-function rulesDocument(content: RulesContent, former: RulesContent | null): string {
+function rulesDocument(content: RulesContent, former: RulesContent | null, { find }: Pick<Compiled, 'find'>): string {
   const sealed = ({ rules }: RulesContent, rule: string, parameter: string): string | null => {
     const value = rules.find(({ name }) => name === rule)?.give?.parameters[parameter]
     return value !== undefined && isSealed(value) ? value.sealed : null
@@ -82,7 +86,10 @@ function rulesDocument(content: RulesContent, former: RulesContent | null): stri
     const before = former === null ? null : sealed(former, rule, parameter)
     return before === null || before === sealed(content, rule, parameter) ? '(secret)' : '(secret, changed)'
   }
-  return stringify(writtenRules(content, secret), YAML)
+  // What was applied when its parameter was none is a secret since the template says so.
+  const isSecret = ({ template, version }: Gift, parameter: string) =>
+    find(template, version)?.parameters.some(({ name, type }) => name === parameter && type === 'secret') === true
+  return stringify(writtenRules(content, secret, isSecret), YAML)
 }
 
 /** After the key of the seal was lost, no secret is known to be the same: all of them are kept anew. */

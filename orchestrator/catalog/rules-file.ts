@@ -1,5 +1,6 @@
 import { readDocument } from '../compose/document.ts'
 import type { Fault } from '../compose/faults.ts'
+import { patternTime } from '../compose/parameters.ts'
 import { isSealed, type StoredParameters } from '../domain/parameter.ts'
 import type { Gift, Quotas, Rule, RuleMatch, Ruleset } from '../domain/rule.ts'
 import type { Json } from '../domain/template.ts'
@@ -44,13 +45,14 @@ function readList(reading: RuleReading, value: Json | undefined, known: RulesKno
   }
   const first = new Map<string, number>()
   const rules: Rule[] = []
+  const time = patternTime()
   for (const [index, item] of (value as readonly Json[]).entries()) {
     const path = ['rules', index]
     const fields = reading.fields(path, item, ['name', 'match', 'give'])
     if (fields === null) continue
     const name = readName(reading, path, fields.get('name'))
     const match = readMatch(reading, [...path, 'match'], fields.get('match'))
-    const give = readGift(reading, [...path, 'give'], fields.get('give'), known)
+    const give = readGift(reading, [...path, 'give'], fields.get('give'), known, time)
     const before = first.get(name)
     if (name !== '' && before !== undefined) {
       reading.fault(
@@ -104,17 +106,19 @@ function matchesEverything({ subnet, source, duid, percent, ...others }: RuleMat
 /**
  * A ruleset as its file would have it, for people: to be compared with another, or shown.
  * @param secret what stands in the place of the secret of that rule and parameter
+ * @param isSecret whether a value that was none when it was stored is a secret now, and not to be shown
  */
 export function writtenRules(
   { rules, quotas }: RulesContent,
   secret: (rule: string, parameter: string) => string,
+  isSecret?: (give: Gift, parameter: string) => boolean,
 ): Json {
   const written = rules.map(({ name, match, give }) => {
     const shown = writtenMatch(match)
     return {
       name,
       ...(Object.keys(shown).length === 0 ? {} : { match: shown }),
-      give: writtenGift(give, (parameter) => secret(name, parameter)),
+      give: writtenGift(give, (parameter) => secret(name, parameter), isSecret),
     }
   })
   const limits = Object.entries(QUOTAS).flatMap(([name, field]) => {

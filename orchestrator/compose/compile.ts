@@ -17,7 +17,7 @@ import { FaultList } from './fault-list.ts'
 import type { Fault } from './faults.ts'
 import { fileAt, referredFiles } from './file-references.ts'
 import { mismatches } from './mismatches.ts'
-import { defaultFault, SLOW } from './parameters.ts'
+import { defaultFault, type PatternTime, patternTime } from './parameters.ts'
 import { Scope } from './scope.ts'
 import type { TemplateSource } from './source.ts'
 import { durationOf } from './stack/durations.ts'
@@ -32,6 +32,8 @@ export interface CompileOptions {
   readonly base: (name: string, version?: string | number) => Template | null
   /** Whether the operator lets templates of that name weaken isolation. */
   readonly trusted: (name: string) => boolean
+  /** What patterns may take; of templates that are compiled together the same. */
+  readonly time?: PatternTime
 }
 
 /** What became of a template file. */
@@ -69,6 +71,7 @@ class Compilation {
   readonly #source: TemplateSource
   readonly #document: ComposeDocument
   readonly #options: CompileOptions
+  readonly #time: PatternTime
   readonly #faults: FaultList
   readonly #notes: FaultList
   /** Keys that were taken out because they are not supported. */
@@ -79,6 +82,7 @@ class Compilation {
     this.#source = source
     this.#document = document
     this.#options = options
+    this.#time = options.time ?? patternTime()
     this.#faults = new FaultList(source.file, document.places)
     this.#notes = new FaultList(source.file, document.places)
     this.#name = source.name
@@ -142,7 +146,7 @@ class Compilation {
     if (base === null) return null
     this.#checkDefaults(extension)
     const faults = { add: this.#faults.add.bind(this.#faults), note: this.#notes.note.bind(this.#notes) }
-    const derived = derive(base, extension, declaredParameters(extension), this.#source, faults)
+    const derived = derive(base, extension, declaredParameters(extension), this.#source, faults, this.#time)
     if (!this.#faults.isEmpty) return null
     const files = { ...derived.files }
     const own = Object.entries(extension.files).map(([target, adHoc]) => {
@@ -161,11 +165,8 @@ class Compilation {
 
   #checkDefaults(extension: Extension): void {
     for (const parameter of declaredParameters(extension)) {
-      const message = defaultFault(parameter)
-      if (message === null) continue
-      this.#faults.add(`${EXTENSION}.parameters.${parameter.name}.default`, message)
-      // One is enough: a thousand of them would take minutes.
-      if (message.startsWith(SLOW)) return
+      const message = defaultFault(parameter, this.#time)
+      if (message !== null) this.#faults.add(`${EXTENSION}.parameters.${parameter.name}.default`, message)
     }
   }
 

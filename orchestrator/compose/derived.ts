@@ -6,7 +6,7 @@ import { EXTENSION, type Extension } from './extension.ts'
 import type { FaultList } from './fault-list.ts'
 import { fileAt } from './file-references.ts'
 import { interpolate, variablesIn } from './interpolate.ts'
-import { settleValue } from './parameters.ts'
+import { type PatternTime, settleValue } from './parameters.ts'
 import { type Fixed, Scope } from './scope.ts'
 import type { TemplateSource } from './source.ts'
 import { isMap } from './stack/reading.ts'
@@ -49,6 +49,7 @@ export function derive(
   declared: readonly Parameter[],
   source: TemplateSource,
   faults: Pick<FaultList, 'add'> & Pick<FaultList, 'note'>,
+  time: PatternTime,
 ): Derived {
   for (const key of FROM_BASE) {
     const given = key === 'outputs' ? Object.keys(extension.outputs).length > 0 : extension[key] !== undefined
@@ -74,7 +75,7 @@ export function derive(
       const path = fileOf(parameter, value.file, `${key}.file`, files, source, faults)
       if (path !== null) stack = withFile(stack, name, path)
     } else {
-      const settled = fixedValue(parameter, value, key, new Scope(parameters, {}), faults)
+      const settled = fixedValue(parameter, value, key, { scope: new Scope(parameters, {}), time }, faults)
       if (settled !== null) fixed[name] = settled
     }
   }
@@ -86,7 +87,7 @@ function fixedValue(
   parameter: Parameter,
   value: string | number | boolean,
   key: string,
-  scope: Scope,
+  { scope, time }: { readonly scope: Scope; readonly time: PatternTime },
   faults: Pick<FaultList, 'add'> & Pick<FaultList, 'note'>,
 ): Fixed[string] | null {
   if (parameter.type === 'file') {
@@ -113,7 +114,8 @@ function fixedValue(
     return null
   }
   try {
-    const settled = settleValue(parameter, typeof value === 'string' ? interpolate(value, () => undefined) : value)
+    const text = typeof value === 'string' ? interpolate(value, () => undefined) : value
+    const settled = settleValue(parameter, text, time)
     // Texts are interpolated again, so that what is written stays: `$$` is one `$`.
     return typeof value === 'string' && typeof settled === 'string' ? value : settled
   } catch (error) {

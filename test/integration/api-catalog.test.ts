@@ -135,6 +135,28 @@ onBothStores('the catalog over REST', (open: OpenStore) => {
     assert.doesNotMatch(texts.join('\n'), /"sealed"|v1\.[0-9a-f]{8}\./)
   })
 
+  test('hides what a rule gives once its parameter is a secret, also in a version that is held', async () => {
+    const { store } = await open()
+    await using api = await testApi({ store })
+    const plain = WEB.replace('type: secret, required: true', 'type: string, required: true')
+    const shown = async () => {
+      const { text, body } = await call(api, 'get', '/v1/rules').expect(200)
+      return { text, parameters: rulesShape.parse(body).items.map(({ give }) => give?.parameters ?? null) }
+    }
+    const rules = 'rules:\n  - { name: one, give: { template: web@1, parameters: { PIN: "1234", TITLE: Hi } } }\n'
+    const more =
+      '  - { name: two, give: { template: web, parameters: { PIN: "5678" } } }\n  - { name: three, give: nothing }\n'
+    await apply(api, { 'web.yaml': plain, 'rules.yaml': rules + more }).expect(200)
+    assert.deepEqual((await shown()).parameters, [{ PIN: '1234', TITLE: 'Hi' }, { PIN: '5678' }, null])
+    await apply(api, { 'web.yaml': WEB }, { hold: true }).expect(200)
+    for (const _ of ['held', 'rolled out']) {
+      const { text, parameters } = await shown()
+      assert.deepEqual(parameters, [{ PIN: { secret: true }, TITLE: 'Hi' }, { PIN: { secret: true } }, null])
+      assert.doesNotMatch(text, /1234|5678/)
+      await call(api, 'post', '/v1/templates/web/rollout').send({ to: '2' }).expect(200)
+    }
+  })
+
   test('refuses faulty files as a whole, with every fault, and what is no file at all', async () => {
     const { store } = await open()
     await using api = await testApi({ store })

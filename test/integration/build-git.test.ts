@@ -7,6 +7,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -138,6 +139,35 @@ describe('a git repository as a source', () => {
     await assert.rejects(fetchTo({ url: `${server.url}bomb` }), { reason: 'too-large' })
   })
 
+  it('is refused when a few folders in one another mean more files than memory can hold', async () => {
+    const path = join(server.directory, 'folders')
+    server.commit('folders', { Dockerfile: 'FROM scratch\n' })
+    const file = Buffer.from(git(path, 'rev-parse', 'HEAD:Dockerfile'), 'hex')
+    const tree = (mode: string, object: Buffer) => {
+      const entries = Array.from('0123456789', (name) => [Buffer.from(`${mode} ${name}\0`), object]).flat()
+      writeFileSync(join(around, 'tree'), Buffer.concat(entries))
+      return Buffer.from(git(path, 'hash-object', '-t', 'tree', '-w', join(around, 'tree')), 'hex')
+    }
+    let folder = tree('100644', file)
+    for (let depth = 1; depth < 10; depth++) folder = tree('40000', folder)
+    git(path, 'update-ref', 'HEAD', git(path, 'commit-tree', '-m', 'folders', folder.toString('hex')))
+    const over = new AbortController()
+    let ended = false
+    const refused = assert.rejects(fetchTo({ url: `${server.url}folders` }, over.signal), {
+      reason: 'too-large',
+      message: /^git needs more than 288 MiB of memory for the repository: it has too many files/,
+    })
+    const look = () => {
+      if (residentBytes(around) > 512 * MIB) over.abort(new Error('git has taken more than 512 MiB'))
+      return ended
+    }
+    const bounded = until('it has ended', look, { deadlineMs: 60_000 })
+    await refused.finally(() => {
+      ended = true
+    })
+    await bounded
+  })
+
   it('that is not there, or has no such branch, is told in the words of git', async () => {
     await assert.rejects(fetchTo({ url: `${server.url}nowhere` }), { reason: 'git-failed' })
     server.commit('branch', { Dockerfile: 'FROM scratch\n' })
@@ -148,8 +178,9 @@ describe('a git repository as a source', () => {
     await assert.rejects(fetchTo({ url: `${server.url}branch`, directory: 'none' }), { reason: 'git-failed' })
   })
 
-  it('whose server says nothing is given up at the signal, with all that git started', async () => {
+  it('whose server says nothing is given up at the signal, with all that git started', async (t) => {
     const silent = createTcpServer(() => {}).listen(0, '127.0.0.1')
+    t.after(() => silent.close())
     await until('it listens', () => silent.listening)
     const { port } = silent.address() as { port: number }
     const over = new AbortController()
@@ -160,7 +191,6 @@ describe('a git repository as a source', () => {
     over.abort(new Error('enough'))
     await assert.rejects(fetching, /enough/)
     await until('no git is left', () => gitProcesses(around).length === 0)
-    silent.close()
   })
 
   it('fetched by ssh is given up with the ssh that git started', async () => {
@@ -177,19 +207,44 @@ describe('a git repository as a source', () => {
       await assert.rejects(fetching, /enough/)
       await until('nothing of it is left', () => gitProcesses(around).length === 0)
     } finally {
+      over.abort()
       process.env['PATH'] = path
     }
     const called = readFileSync(join(bin, 'ssh.called'), 'utf8')
     assert.match(called, /^-o BatchMode=yes .*git@host\.example git-upload-pack 'it'\\''s \$\(odd\)\.git'\n$/)
   })
 
-  it('with a password in its URL shows that in no command line and no message', async () => {
+  it('is given up also when git has ended and what it started has not', async () => {
+    const bin = mkdtempSync(join(around, 'bin-'))
+    writeFileSync(join(bin, 'ssh'), '#!/bin/sh\nsleep 600 </dev/null >/dev/null &\n', { mode: 0o755 })
+    const path = process.env['PATH']
+    process.env['PATH'] = `${bin}:${path}`
+    const over = new AbortController()
+    try {
+      const fetching = fetchTo({ url: 'git@host.example:x.git' }, over.signal)
+      fetching.catch(() => {})
+      const isAlone = () =>
+        gitProcesses(around)
+          .map((command) => command.split('\0')[0])
+          .join() === 'sleep'
+      await until('only that is left', isAlone)
+      over.abort(new Error('enough'))
+      await assert.rejects(fetching, /enough/)
+      await until('nothing of it is left', () => gitProcesses(around).length === 0)
+    } finally {
+      over.abort()
+      process.env['PATH'] = path
+    }
+  })
+
+  it('with a password in its URL shows that in no command line and no message', async (t) => {
     let commands: string[] = []
     // It ends the connection before any TLS: what git is started with is what matters here, and what it says.
     const web = createTcpServer((socket) => {
       commands = gitProcesses(around)
       socket.destroy()
     }).listen(0, '127.0.0.1')
+    t.after(() => web.close())
     await until('it listens', () => web.listening)
     const { port } = web.address() as { port: number }
     const url = `https://user:pass%20word@127.0.0.1:${port}/repo`
@@ -200,7 +255,6 @@ describe('a git repository as a source', () => {
       return true
     })
     assert.ok(commands.length > 0 && !/pass/.test(commands.join('\n')), commands.join('\n'))
-    web.close()
   })
 
   it('is refused by its URL or ref alone when git could take that for something else', () => {
@@ -261,12 +315,24 @@ describe('a git repository as a source', () => {
 
 /** Command lines of processes whose working directory is below that folder. */
 function gitProcesses(directory: string): string[] {
+  return ofProcesses(directory, 'cmdline')
+}
+
+/** Memory that those processes have at this moment. */
+function residentBytes(directory: string): number {
+  const pages = ofProcesses(directory, 'statm').map((sizes) => Number(sizes.split(' ')[1]))
+  return pages.reduce((sum, count) => sum + count, 0) * 4096
+}
+
+/** What the kernel says in that file of each process whose working directory is below that folder. */
+function ofProcesses(directory: string, file: 'cmdline' | 'statm'): string[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .flatMap((pid) => {
       try {
-        const cwd = execFileSync('readlink', [`/proc/${pid}/cwd`], { encoding: 'utf8', stdio: 'pipe' })
-        return cwd.startsWith(directory) ? [readFileSync(`/proc/${pid}/cmdline`, 'utf8')] : []
+        return readlinkSync(`/proc/${pid}/cwd`).startsWith(directory)
+          ? [readFileSync(`/proc/${pid}/${file}`, 'utf8')]
+          : []
       } catch {
         return [] // it ended meanwhile
       }

@@ -200,6 +200,49 @@ onBothStores('the catalog', (open) => {
     assert.equal((await kinds(store)).filter((kind) => kind === 'template.rolled-out').length, 4)
   })
 
+  it('rolls out no version that weakens isolation once its name is no longer trusted', async () => {
+    const { store } = await open()
+    using trusting = await testCatalog(store, { trusted: ['web'] })
+    using catalog = await testCatalog(store)
+    const strong = webTemplate().replace("ports: ['80']", "ports: ['80']\n    privileged: true")
+    assert.deepEqual((await apply(trusting, { 'web.yaml': strong })).faults, [])
+    await apply(trusting, { 'web.yaml': webTemplate() })
+    const untrusted = code('invalid-input', /^to: template web@1 weakens .*privileged.*templates\.trusted: \[web\]$/)
+    await assert.rejects(rollOutTemplate(catalog.context, 'web', 'previous'), untrusted)
+    await assert.rejects(rollOutTemplate(catalog.context, 'web', 1), untrusted)
+    assert.equal((await rollOutTemplate(trusting.context, 'web', 1)).number, 1)
+    assert.equal((await rollOutTemplate(catalog.context, 'web', 2)).number, 2)
+  })
+
+  it('tries no more patterns in an apply once one took too long, and tells that of one template', async () => {
+    const { store } = await open()
+    using catalog = await testCatalog(store)
+    const slow = webTemplate(
+      'nginx',
+      `  parameters: { A: { type: string, pattern: '(a+)+', default: '${'a'.repeat(60)}!' }, N: { type: integer, default: x } }\n`,
+    )
+    const names = Array.from({ length: 30 }, (_, n) => `slow${n}.yaml`)
+    const { faults } = await apply(catalog, Object.fromEntries(names.map((name) => [name, slow])))
+    const about = (key: string) => faults.filter((fault) => fault.key === `x-orchestrator.parameters.${key}.default`)
+    assert.deepEqual([about('A').length, about('N').length], [1, names.length])
+    assert.match(about('A')[0]?.message ?? '', /takes too long/)
+    assert.deepEqual(await store.heads(), [])
+  })
+
+  it('shows in no diff of rules what became a secret after they were applied', async () => {
+    const { store } = await open()
+    using catalog = await testCatalog(store)
+    const rules = (names: string[]) =>
+      `rules:\n${names.map((name) => `  - { name: ${name}, give: { template: web, parameters: { PIN: ${SECRET} } } }\n`).join('')}`
+    const plain = withPin.replace('type: secret', 'type: string')
+    await apply(catalog, { 'web.yaml': plain, 'rules.yaml': rules(['same', 'former']) })
+    const { faults, changes } = await apply(catalog, { 'web.yaml': withPin, 'rules.yaml': rules(['same', 'later']) })
+    assert.deepEqual(faults, [])
+    const diff = changes.find(({ kind }) => kind === 'rules')?.diff ?? ''
+    assert.match(diff, /-\s+PIN: \(not yet a secret\)\n\+\s+PIN: \(secret\)/)
+    assert.doesNotMatch(diff, new RegExp(SECRET))
+  })
+
   it('refuses to remove what is in use, says by whom, and removes it when it is free', async () => {
     const { store } = await open()
     using catalog = await testCatalog(store)

@@ -31,7 +31,7 @@ describe('the preparation of hosts', () => {
   function world() {
     const clock = manualClock()
     const asked: string[] = []
-    const w = { clock, asked, images: ['a:1'], fault: null as Error | null, hang: false }
+    const w = { clock, asked, images: ['a:1'], fault: null as Error | null, hang: false, looks: 0 }
     const prepare = async (_: unknown, images: readonly WantedImage[], signal: AbortSignal) => {
       asked.push(images.map(({ image }) => image).join())
       if (w.fault !== null) throw w.fault
@@ -40,7 +40,10 @@ describe('the preparation of hosts', () => {
     }
     const preparation = startPreparation({
       ...{ store, clock, log: silent, backends: new Map([['fake', { ...fakeBackend(), prepare }]]) },
-      wanted: async () => w.images.map((image) => ({ image, from: { kind: 'registry' } })),
+      wanted: async () => {
+        w.looks++
+        return w.images.map((image) => ({ image, from: { kind: 'registry' } }))
+      },
     })
     running.push(preparation)
     return Object.assign(w, { preparation })
@@ -79,6 +82,31 @@ describe('the preparation of hosts', () => {
     w.preparation.changed()
     await until('it succeeds', () => w.asked.length > before)
     await w.preparation.stop()
+  })
+
+  it('tells hosts some time after instances went, once for all of them, and only when other images are wanted', async () => {
+    const w = world()
+    w.images = ['a:1', 'b:2']
+    w.preparation.hostConnected(h1)
+    await until('it was asked', () => w.asked.length === 1)
+    w.images = ['b:2']
+    for (let n = 0; n < 5; n++) w.preparation.freed()
+    assert.deepEqual([w.looks, w.asked.length], [1, 1], 'not at once')
+    w.clock.advance(10_000)
+    await until('it was asked again', () => w.asked.length === 2)
+    assert.equal(w.looks, 3, 'one look, and one to ask')
+    w.preparation.freed()
+    w.clock.advance(10_000)
+    await until('it was looked again', () => w.looks === 4)
+    w.images = []
+    w.preparation.freed()
+    w.clock.advance(10_000)
+    await until('it was asked for the last time', () => w.asked.length === 3)
+    assert.deepEqual(w.asked, ['a:1,b:2', 'b:2', ''])
+    w.preparation.freed()
+    await w.preparation.stop()
+    w.clock.advance(10_000)
+    assert.equal(w.asked.length, 3)
   })
 
   it('ends what is under way when the host goes, and at the stop', async () => {

@@ -26,9 +26,9 @@ const parameter = (name: string, change: Partial<Parameter>): Parameter => ({
 
 onBothStores('rules', (open) => {
   /** An orchestrator's part that turns leases into instances, on a store that others may share. */
-  function orchestrator(store: Store) {
+  function orchestrator(store: Store, trusted: readonly string[] = []) {
     const clock = manualClock()
-    const chooser = createChooser({ fallback: () => 'sample', seal })
+    const chooser = createChooser({ fallback: () => 'sample', trusted, seal })
     const intake = createIntake({ store, clock, pool, chooser, wake: () => {} })
     return { store, clock, chooser, intake }
   }
@@ -162,6 +162,34 @@ onBothStores('rules', (open) => {
     await intake.retryRefused()
     assert.deepEqual(await living(store), [1, 2, 3, 4])
     assert.equal((await instanceOf(store, 3))?.template.version, 'v3')
+  })
+
+  it('give a version that weakens isolation only while the operator trusts its name, and serve who waited again', async () => {
+    const { store, intake, place, grant } = await setUp([
+      gives('strong', { hostname: ['strong'] }, { template: 'strong' }),
+      gives('pinned', { hostname: ['pinned'] }, { template: 'strong', version: 1 }),
+      gives('rest', {}),
+    ])
+    const weakens = ['services.web.privileged', 'services.web.devices[0]']
+    await rollOut(store, { ...template, name: 'strong', weakens })
+    await grant(1, { hostname: 'strong' })
+    await grant(2, { hostname: 'pinned' })
+    await grant(3)
+    assert.deepEqual(await living(store), [3])
+    const why =
+      'template strong@1 weakens the isolation of instances (services.web.privileged and 1 more): ' +
+      'an operator allows it by the setting templates.trusted: [strong]'
+    assert.equal(await refusal(store, 1), `rule strong gives what is not trusted: ${why}`)
+    assert.equal(await refusal(store, 2), `rule pinned gives what is not trusted: ${why}`)
+    const trusting = orchestrator(store, ['strong'])
+    await trusting.intake.retryRefused()
+    assert.deepEqual(await living(store), [1, 2, 3])
+    const event = leaseEvent(4, trusting.clock.now(), { expiresAt: null, facts: { hostname: 'strong' } })
+    await intake.applyLeases('h1', [place(event)])
+    assert.match((await refusal(store, 4)) ?? '', /templates\.trusted/, 'no longer trusted')
+    await rollOut(store, { ...template, name: 'strong', version: 'v2' })
+    await intake.retryRefused()
+    assert.deepEqual(await living(store), [1, 2, 3, 4], 'a version that weakens nothing needs no trust')
   })
 
   it('keep secrets sealed in what an instance gets, also defaults, and say which parameter does not fit', async () => {

@@ -67,8 +67,9 @@ export async function testApi(options: TestApiOptions): Promise<TestApi> {
   await firstApiToken(directory, store)
   const seal = await openSeal(directory)
   if ((await store.heads()).length === 0) await rollOut(store)
-  const chooser = createChooser({ fallback: () => 'sample', seal })
-  const limits = { trusted: ['trusted'], checkTemplate: () => {}, backends: ['fake', 'docker'] }
+  const trusted = ['trusted']
+  const chooser = createChooser({ fallback: () => 'sample', trusted, seal })
+  const limits = { trusted, checkTemplate: () => {}, backends: ['fake', 'docker'] }
   const catalog = createCatalog({ store, clock, seal, ...limits, changed: () => {}, counted: () => {} }, chooser)
   const real = createIntake({ store, clock, pool, chooser, wake: () => {} })
   const intake = options.intake?.(real) ?? real

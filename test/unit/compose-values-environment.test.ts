@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
+import { MAX_FILES_BYTES } from '../../common/service-spec.ts'
 import { assertRefused, assertWeb, readWeb } from '../support/compose-stacks.ts'
 
 describe('the environment of a service', () => {
@@ -74,6 +75,14 @@ describe('the environment of a service', () => {
     refused([{ path: 'a.env', format: 'raw' }], '[0].path', /a.env:1: expected NAME=VALUE/, 'A B=1')
     const files = { 'a.env': new Uint8Array([0x41, 0x3d, 0xff]) }
     assertRefused({ env_file: 'a.env' }, 'services.web.env_file', /not a text in UTF-8/, {}, { files })
+  })
+
+  it('may begin with an env file of as many lines as a file can have, and a fault in the last one is told there', () => {
+    const lines = Math.floor(MAX_FILES_BYTES / 3) - 1
+    const text = 'A=\n'.repeat(lines)
+    assertWeb({ env_file: 'a.env' }, { environment: { A: '' } }, {}, { files: { 'a.env': text } })
+    const words = new RegExp(`a\\.env:${lines + 1}: expected NAME=VALUE`)
+    assertRefused({ env_file: 'a.env' }, 'services.web.env_file', words, {}, { files: { 'a.env': `${text}!=` } })
   })
 
   /** The cases of docs.docker.com/compose/how-tos/environment-variables/variable-interpolation, "Env file syntax". */

@@ -5,6 +5,7 @@ import { stringify } from 'yaml'
 import { durationText } from '../../orchestrator/catalog/rule-gift.ts'
 import { keepSeals, type RulesKnown, readRules, writtenRules } from '../../orchestrator/catalog/rules-file.ts'
 import { faultText } from '../../orchestrator/compose/faults.ts'
+import { settleParameters } from '../../orchestrator/compose/parameters.ts'
 import { durationOf } from '../../orchestrator/compose/stack/durations.ts'
 import type { Parameter } from '../../orchestrator/domain/parameter.ts'
 import type { Template } from '../../orchestrator/domain/template.ts'
@@ -27,6 +28,12 @@ const web: Template = {
     parameter('PORT', { type: 'integer', most: 65535 }),
   ],
 }
+/** Some texts would be compared with its pattern for years. */
+const slow: Template = {
+  ...template,
+  name: 'slow',
+  parameters: [parameter('A', { pattern: '(a+)+' }), parameter('N', { type: 'integer' })],
+}
 let sealings = 0
 const seal = {
   seal: (name: string, secret: string) => ({ sealed: `${name}#${++sealings}#${secret}` }),
@@ -34,7 +41,11 @@ const seal = {
 }
 const known: RulesKnown = {
   find: (name, version) =>
-    name === 'web' && (version === undefined || version === 3 || version === '0123456789ab') ? web : null,
+    name === 'slow'
+      ? slow
+      : name === 'web' && (version === undefined || version === 3 || version === '0123456789ab')
+        ? web
+        : null,
   names: ['web', 'notes'],
   backends: ['docker', 'fake'],
   seal,
@@ -173,6 +184,27 @@ quotas: {total: 10, per-owner: 2}
       ],
     )
     assert.ok(!faults.join().includes('abc') && !faults.join().includes('hush'))
+  })
+
+  it('tries no more patterns once one took too long, tells that once, and all else as ever', () => {
+    const rule = (n: number) => `  - {name: r${n}, give: {template: slow, parameters: {A: ${'a'.repeat(60)}!, N: x}}}\n`
+    const faults = faultsOf(Array.from({ length: 40 }, (_, n) => rule(n)).join(''))
+    const about = (name: string) => faults.filter((text) => text.includes(`give.parameters.${name}: `))
+    assert.deepEqual([about('A').length, about('N').length], [1, 40])
+    assert.match(about('A')[0] ?? '', /^rules.yaml:2: .*takes too long to compare the text with the pattern \(a\+\)\+$/)
+  })
+
+  it('lets patterns that are not too slow each take no more than their time together', () => {
+    const time = { leftMs: 0, isOver: false }
+    const settle = () => settleParameters(slow.parameters, { A: 'aaa' }, time)
+    assert.throws(settle, { code: 'invalid-input', message: /A: it takes too long/ })
+    assert.deepEqual(settle(), { A: 'aaa' }, 'told once')
+    const spent = { leftMs: 5000, isOver: false }
+    const some = 'a'.repeat(20)
+    for (let n = 0; n < 1000 && spent.leftMs === 5000; n++) {
+      assert.throws(() => settleParameters(slow.parameters, { A: `${some}!` }, spent), /expected a text that matches/)
+    }
+    assert.ok(spent.leftMs < 5000, 'a comparison uses it up')
   })
 
   it('refuses names twice, windows that hold nothing, gifts that are none, and other files', () => {

@@ -2,7 +2,9 @@ import { Router } from 'express'
 import type { Clock } from '../../../common/clock.ts'
 import type { Catalog } from '../../catalog/catalog.ts'
 import { writtenMatch } from '../../catalog/rule-match.ts'
-import type { Rule, Ruleset } from '../../domain/rule.ts'
+import type { Parameter } from '../../domain/parameter.ts'
+import type { Gift, Rule, Ruleset } from '../../domain/rule.ts'
+import type { Template, TemplateHead } from '../../domain/template.ts'
 import type { Store } from '../../store/store.ts'
 import { accept } from '../problem.ts'
 import { parametersToShape } from '../template-shapes.ts'
@@ -14,9 +16,14 @@ export function rulesRoutes(options: { store: Store; catalog: Catalog; clock: Cl
   const router = Router()
 
   router.get('/v1/rules', async (_request, response) => {
-    const [ruleset, instances] = await Promise.all([store.ruleset(), store.instances({ live: true })])
+    const [ruleset, instances, heads, templates] = await Promise.all([
+      store.ruleset(),
+      store.instances({ live: true }),
+      store.heads(),
+      store.templates(),
+    ])
     const living = (rule: string) => instances.filter((instance) => instance.rule === rule).length
-    response.json(rulesToShape(ruleset, living))
+    response.json(rulesToShape(ruleset, living, (gift) => declaredFor(gift, heads, templates)))
   })
 
   router.post('/v1/rules/test', async (request, response) => {
@@ -33,7 +40,26 @@ export function rulesRoutes(options: { store: Store; catalog: Catalog; clock: Cl
   return router
 }
 
-function rulesToShape(ruleset: Ruleset | null, living: (rule: string) => number): RulesShape {
+/**
+ * What a rule's values may mean: the parameters of the version that it gives, and of all later ones, which may call secret
+ * what was none when the rule was applied.
+ */
+function declaredFor(
+  { template: name, version }: Gift,
+  heads: readonly TemplateHead[],
+  templates: readonly Template[],
+): readonly Parameter[] {
+  const versions = templates.filter((one) => one.name === name)
+  const given = version ?? heads.find((one) => one.name === name)?.version
+  const first = versions.find((one) => one.version === given || one.number === given)?.number ?? 0
+  return versions.filter(({ number }) => number >= first).flatMap(({ parameters }) => parameters)
+}
+
+function rulesToShape(
+  ruleset: Ruleset | null,
+  living: (rule: string) => number,
+  declared: (gift: Gift) => readonly Parameter[],
+): RulesShape {
   const { revision, origin, rules, quotas }: Ruleset = ruleset ?? {
     revision: 0,
     origin: 'default',
@@ -44,15 +70,22 @@ function rulesToShape(ruleset: Ruleset | null, living: (rule: string) => number)
     revision,
     origin,
     quotas: { total: quotas.total ?? null, perOwner: quotas.perOwner ?? null },
-    items: rules.map((rule, index) => ruleToShape(rule, index + 1, living(rule.name))),
+    items: rules.map((rule, index) =>
+      ruleToShape(rule, index + 1, living(rule.name), rule.give === null ? [] : declared(rule.give)),
+    ),
   }
 }
 
-function ruleToShape({ name, match, give }: Rule, position: number, instances: number): RuleShape {
+function ruleToShape(
+  { name, match, give }: Rule,
+  position: number,
+  instances: number,
+  declared: readonly Parameter[],
+): RuleShape {
   const gift = give && {
     template: give.template,
     version: give.version ?? null,
-    parameters: parametersToShape(give.parameters, []),
+    parameters: parametersToShape(give.parameters, declared),
     backend: give.backend ?? null,
     lifetimeSeconds: seconds(give.lifetime?.mostMs),
     graceSeconds: seconds(give.lifetime?.graceMs),

@@ -21,7 +21,7 @@ export interface GitOptions {
   /** Where the repository is kept meanwhile: made, and taken away again. */
   readonly directory: string
   readonly protocols: readonly GitProtocol[]
-  /** Bytes of one file that git may write: of the pack that it fetches. */
+  /** Bytes of one file that git may write: of the pack that it fetches. The memory that git may take grows with it. */
   readonly mostBytes: number
   /** Told line by line what git says; nothing of it is secret. */
   readonly say: (line: string) => void
@@ -29,6 +29,8 @@ export interface GitOptions {
 
 /** Bytes of git's talk that are kept to say why it failed. */
 const TALK_MOST = 16 * 1024
+/** How git and what it is made of say that they got no more memory; what a server says begins with `remote:`. */
+const NO_MEMORY = /^(?:fatal|error): .*(?:out of memory|cannot allocate memory)/im
 /** What of git is not to run, not to be asked, and not to be read in as configuration. */
 const QUIET = {
   'core.hooksPath': '/dev/null',
@@ -133,22 +135,34 @@ function environmentFor(
   }
 }
 
+/**
+ * Bytes of memory that each process may take. `git archive` lists all files of a commit before the first one, at some 100
+ * bytes each, and ten folders in one another, of ten names each, mean 10^10 of them. git 2.39 was seen to need more than
+ * 128 MiB and less than 256 MiB for a million files, and for two of 126 MiB of which one is packed as a change of the other.
+ */
+function memoryFor(mostBytes: number): number {
+  return 256 * 1024 * 1024 + 4 * mostBytes
+}
+
 /** Runs git in a process group of its own, which is killed as a whole when the signal says so. */
 function run(
   args: readonly string[],
   how: { environment: NodeJS.ProcessEnv; directory: string; mostBytes: number },
   signal: AbortSignal,
 ): { output: Readable; done: Promise<string> } {
-  // prlimit(1) becomes git: a pack that grows too large ends it by SIGXFSZ.
-  const command = [`--fsize=${how.mostBytes}`, '--core=0', 'git', ...args]
+  const memory = memoryFor(how.mostBytes)
+  // prlimit(1) becomes git: a pack that grows too large ends it by SIGXFSZ. All that git starts has the same limits.
+  const command = [`--fsize=${how.mostBytes}`, `--data=${memory}`, '--core=0', 'git', ...args]
   const child = spawn('prlimit', command, {
     cwd: how.directory,
     env: how.environment,
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: true,
   })
+  let isOver = false
   const kill = () => {
-    if (child.pid === undefined || child.exitCode !== null) return
+    // Git itself may have ended: what it started can still be there.
+    if (child.pid === undefined || isOver) return
     try {
       process.kill(-child.pid, 'SIGKILL')
     } catch (error) {
@@ -164,7 +178,7 @@ function run(
   child.stderr.setEncoding('utf8').on('data', (part: string) => {
     talk = (talk + part).slice(-TALK_MOST)
   })
-  const output = child.stdout.pipe(new PassThrough())
+  const output = child.stdout.pipe(new PassThrough(), { end: false })
   const ended = new Promise<void>((resolve, reject) => {
     child.once('error', (cause) => {
       const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT'
@@ -172,17 +186,22 @@ function run(
       reject(new OrchestratorError('git-missing', `git cannot be started${remedy}`, { cause }))
     })
     child.once('close', (code, killedBy) => {
+      isOver = true
       signal.removeEventListener('abort', kill)
       if (code === 0) resolve()
       else if (signal.aborted) reject(signal.reason)
-      else reject(failure(killedBy, talk))
+      else reject(failure(killedBy, talk, memory))
     })
   })
   // A reader that gives up (a limit was met) must not leave git waiting for it.
   output.once('close', () => {
     if (!output.readableEnded) kill()
   })
-  ended.catch((error) => output.destroy(error as Error))
+  // What git says ends when git is known to have succeeded: what was cut must not pass for all of it.
+  ended.then(
+    () => output.end(),
+    (error) => output.destroy(error as Error),
+  )
   // The tar is read by its user; of everything else the answer is one line.
   const isTar = args.includes('archive')
   const done = Promise.all([isTar ? '' : allText(output), ended]).then(([said]) => said)
@@ -203,7 +222,15 @@ function tooLarge(mostBytes: number): SourceRefused {
   )
 }
 
-function failure(killedBy: NodeJS.Signals | null, talk: string): SourceRefused {
+/** @param memory bytes that git may have taken */
+function failure(killedBy: NodeJS.Signals | null, talk: string, memory: number): SourceRefused {
+  if (NO_MEMORY.test(talk)) {
+    const most = `${Math.floor(memory / 1024 / 1024)} MiB`
+    return new SourceRefused(
+      'too-large',
+      `git needs more than ${most} of memory for the repository: it has too many files, or too large ones; what git may take grows with builds.most-packed-bytes`,
+    )
+  }
   const said = talk.replace(/\p{Cc}+/gu, ' ').trim()
   return new SourceRefused(
     'git-failed',

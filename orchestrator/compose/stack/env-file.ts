@@ -109,6 +109,8 @@ function assignments(text: string, path: string, key: string): readonly Assignme
   const found: Assignment[] = []
   const head = /[^\S\n]*(?:export[^\S\n]+)?([\p{L}\p{Nd}_.-]+)[^\S\n]*(?:([=:])|(?=\n|$|#))/uy
   let at = 0
+  let line = 1
+  let counted = 0
   while (at < text.length) {
     const blank = /\s*(?:#[^\n]*)?(?:\n|$)/y
     blank.lastIndex = at
@@ -116,8 +118,11 @@ function assignments(text: string, path: string, key: string): readonly Assignme
       at = blank.lastIndex
       continue
     }
-    const line = text.slice(0, at).split('\n').length
-    const wrong = (message: string) => new InvalidInput(key, `${path}:${line}: ${message}`)
+    // Each line is counted once: a file may have hundreds of thousands.
+    line += text.slice(counted, at).split('\n').length - 1
+    counted = at
+    const here = line
+    const wrong = (message: string) => new InvalidInput(key, `${path}:${here}: ${message}`)
     head.lastIndex = at
     const [, name, separator] = head.exec(text) ?? []
     if (name === undefined) throw wrong('expected NAME=VALUE')
