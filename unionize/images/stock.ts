@@ -139,13 +139,14 @@ export function createImageStock(parts: ImageStockParts): ImageStock {
   }
 
   const prune = async (signal?: AbortSignal): Promise<void> => {
+    if (wanted === null) return
     const needed = wanted
-    if (needed === null) return
     const surplus = [...record.all()].filter(([image, { at }]) => !needed.has(image) && at <= now() - keepMs)
     if (surplus.length === 0) return
     const used = await engine.used(signal)
     for (const [image] of surplus) {
       const found = await engine.find(image, signal)
+      if (wanted.has(image)) continue // meanwhile
       if (found !== null && used.has(found.id)) continue
       if (found !== null && !(await engine.remove(image, signal))) continue
       await record.forget(image)
