@@ -15,9 +15,10 @@ export function isRefusal(error: unknown): boolean {
 
 /**
  * What a start says of a container whose task, shim or runc state outlived a killed engine that no longer knows of it:
- * containerd's "task ID: already exists", its shim's "mkdir …: file exists", runc's "container with given ID already exists".
+ * containerd's "task ID: already exists", its shim's "mkdir …: file exists", runc's "container with given ID already exists",
+ * the engine's own "id already in use" (moby, libcontainerd).
  */
-const KILLED_TRACES = /\b(already|file) exists\b/i
+const KILLED_TRACES = /\b((already|file) exists|id already in use)\b/i
 
 /** What a start says of a container whose removal a killed engine had begun (moby, daemon/start.go): "dead" in lists. */
 const HALF_REMOVED = /marked for removal/i
