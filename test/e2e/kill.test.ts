@@ -90,7 +90,7 @@ describe('whatever is killed, each lease ends with exactly one wired instance', 
     await crowd.release(devices.slice(0, 1))
     await site.engine.start()
     await endsWith(5)
-    for (let round = 0; round < 3; round++) {
+    for (let round = 0; round < 6; round++) {
       await crowd.release(devices.slice(3))
       const burst = crowd.take(devices.slice(3))
       await delay(Math.random() * 500)

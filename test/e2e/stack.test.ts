@@ -259,7 +259,7 @@ describe('a stack of three services, with real dnsmasq, dhcpcd and Docker', () =
     // The same search finds what is no secret, so it would find the secret.
     const known = await hunt(site, MOTTO)
     assert.ok(
-      known.files.some((path) => path.includes('sqlite') || path.endsWith('.db')),
+      known.files.some((path) => /\/orchestrator\.db(-wal)?$/.test(path)),
       known.files.join(),
     )
     assert.ok(known.engine.includes(`container /orc-${instance(0).id}-web`), known.engine.join())
