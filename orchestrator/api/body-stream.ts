@@ -16,19 +16,25 @@ export async function withBody<T>(
 ): Promise<T> {
   const over = new AbortController()
   const body = new PassThrough()
+  // It may fail while nobody reads it yet, or any more: `use` learns it from the signal, or when it reads.
+  body.on('error', () => {})
   const left = () => {
     const error = new Problem(400, 'cut-off', `${what} was cut off`)
     over.abort(error)
     body.destroy(error)
   }
-  request.once('close', () => {
-    if (!request.complete) left()
-  })
+  // Also when all of it had come: what is not read by then is gone with the connection.
+  const closed = () => {
+    if (!request.readableEnded) left()
+  }
+  if (request.destroyed) closed()
+  else request.once('close', closed)
   request.pipe(body)
   try {
     return await use(body, over.signal)
   } catch (error) {
     request.unpipe(body)
+    body.destroy()
     if (!request.complete) {
       request.resume()
       setTimeout(() => {

@@ -14,7 +14,7 @@ export interface Archive {
   /** SHA-256 of its bytes, hex: its name. */
   readonly sha256: string
   readonly bytes: number
-  /** Epoch ms at which it came. */
+  /** Epoch ms at which it came, or was told last to somebody who had the same built. */
   readonly at: number
 }
 
@@ -28,6 +28,8 @@ export interface Archives {
    * @throws InvalidInput when it is not what its name says, OrchestratorError `archive-too-large`, `storage-full`
    */
   receive(told: { image: string; sha256: string; bytes: number }, input: Readable, signal: AbortSignal): Promise<void>
+  /** The newest of an image counts as having come now. @returns false: there is none @throws OrchestratorError `storage-full` */
+  renew(image: string): Promise<boolean>
   /** Its bytes; null: it is not here. */
   open(sha256: string): { bytes: number; stream: Readable } | null
   /** Removes those of which `isKept` says no. @returns their images */
@@ -53,7 +55,24 @@ export async function openArchives(options: {
   const file = (sha256: string, kind: 'tar' | 'json') => join(directory, `${sha256}.${kind}`)
   const archives = await load(directory)
   let drafts = 0
+  const draftOf = (sha256: string) => join(directory, `${sha256}.${++drafts}.part`)
+  const newest = (image: string) =>
+    [...archives.values()].filter((archive) => archive.image === image).sort((a, b) => b.at - a.at)[0] ?? null
 
+  let turn: Promise<unknown> = Promise.resolve()
+  /** One after the other: an archive and its note come and go together. */
+  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+    const done = turn.then(work)
+    turn = done.catch(() => {}) // whoever asked for it is told
+    return done
+  }
+
+  const keepNote = async (archive: Archive, draft: string) => {
+    await writeFile(draft, JSON.stringify(archive), { mode: 0o600 })
+    await rename(draft, file(archive.sha256, 'json'))
+    await sync(directory)
+    archives.set(archive.sha256, archive)
+  }
   const remove = async (sha256: string) => {
     archives.delete(sha256)
     // The note first: an archive without one goes at the next start.
@@ -63,8 +82,7 @@ export async function openArchives(options: {
 
   return {
     all: () => [...archives.values()],
-    of: (image) =>
-      [...archives.values()].filter((archive) => archive.image === image).sort((a, b) => b.at - a.at)[0] ?? null,
+    of: newest,
     async receive({ image, sha256, bytes }, input, signal) {
       if (bytes > mostBytes) {
         throw new OrchestratorError(
@@ -72,7 +90,7 @@ export async function openArchives(options: {
           `the image has ${bytes} bytes; builds.most-image-bytes allows ${mostBytes}`,
         )
       }
-      const draft = join(directory, `${sha256}.${++drafts}.part`)
+      const draft = draftOf(sha256)
       try {
         await withRoom(directory, async () => {
           const hash = createHash('sha256')
@@ -82,26 +100,37 @@ export async function openArchives(options: {
             throw new InvalidInput('archive', `its SHA-256 is ${found}, and not ${sha256} as its name says`)
           }
           await sync(draft)
-          await rename(draft, file(sha256, 'tar'))
-          const archive: Archive = { image, sha256, bytes, at: now() }
-          await writeFile(draft, JSON.stringify(archive), { mode: 0o600 })
-          await rename(draft, file(sha256, 'json'))
-          await sync(directory)
-          archives.set(sha256, archive)
+          await inTurn(async () => {
+            await rename(draft, file(sha256, 'tar'))
+            await keepNote({ image, sha256, bytes, at: now() }, draft)
+          })
         })
       } finally {
         await rm(draft, { force: true })
       }
     },
+    renew: (image) =>
+      inTurn(async () => {
+        const archive = newest(image)
+        if (archive === null) return false
+        const draft = draftOf(archive.sha256)
+        try {
+          await withRoom(directory, () => keepNote({ ...archive, at: now() }, draft))
+          return true
+        } finally {
+          await rm(draft, { force: true })
+        }
+      }),
     open(sha256) {
       const archive = archives.get(sha256)
       return archive === undefined ? null : { bytes: archive.bytes, stream: createReadStream(file(sha256, 'tar')) }
     },
-    async keepOnly(isKept) {
-      const gone = [...archives.values()].filter((archive) => !isKept(archive))
-      for (const { sha256 } of gone) await remove(sha256)
-      return gone.map(({ image }) => image)
-    },
+    keepOnly: (isKept) =>
+      inTurn(async () => {
+        const gone = [...archives.values()].filter((archive) => !isKept(archive))
+        for (const { sha256 } of gone) await remove(sha256)
+        return gone.map(({ image }) => image)
+      }),
   }
 }
 

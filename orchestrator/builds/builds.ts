@@ -34,6 +34,8 @@ export interface Builds {
   /** @returns false: it has ended, or there is no such build */
   cancel(id: string): boolean
   log(id: string, follow: boolean, signal: AbortSignal): AsyncIterable<string>
+  /** Whether it was taken by this orchestrator, and not by another one on the same database. */
+  isOurs(id: string): Promise<boolean>
   /** Path of the context of a build that this host makes now; null: it makes none of that id. */
   contextFor(id: string, host: HostName): string | null
   /** The image that this host makes now by that build; null: none. */
@@ -41,9 +43,9 @@ export interface Builds {
   readonly archives: Archives
   /** What hosts are to have, {@link wantedImages}. */
   wanted(): ReturnType<typeof wantedImages>
-  /** A host is there: it may build. */
+  /** A host is connected: it may build. */
   wake(): void
-  /** Removes archives and folders that nothing refers to. */
+  /** Removes archives and folders that nothing refers to, and what builds that have ended left. */
   prune(): Promise<void>
   stop(): Promise<void>
 }
@@ -150,7 +152,7 @@ export async function startBuilds(options: BuildsOptions): Promise<Builds> {
       changed()
     }
     for (const id of await folders.all()) {
-      if (!queue.isOpen(id) && !checking.has(id) && (await store.build(id)) === null) await folders.remove(id)
+      if (!queue.isOpen(id) && !checking.has(id)) await queue.tidy(id)
     }
   }
 
@@ -161,13 +163,16 @@ export async function startBuilds(options: BuildsOptions): Promise<Builds> {
     async fromArchive({ template, source, format, base }, body, signal) {
       const { build, dockerfile } = await admit(template, base)
       checking.add(build.id)
+      let discard = folders.remove
       try {
         await prepare(build, body, format, dockerfile, signal)
         const waiting = { ...build, source }
+        // A store that fails may have taken it all the same: the folder is kept as the sign that it is ours.
+        discard = folders.strip
         await queue.add(waiting)
         return waiting
       } catch (error) {
-        await folders.remove(build.id)
+        await discard(build.id)
         throw error
       } finally {
         checking.delete(build.id)
@@ -190,6 +195,7 @@ export async function startBuilds(options: BuildsOptions): Promise<Builds> {
     },
     cancel: queue.cancel,
     log: logs.read,
+    isOurs: folders.has,
     contextFor: (id, host) => (queue.underWay(id, host) === null ? null : folders.context(id)),
     imageFor: (id, host) => queue.underWay(id, host)?.image ?? null,
     archives,

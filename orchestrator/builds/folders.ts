@@ -2,7 +2,10 @@ import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/p
 import { join } from 'node:path'
 import { CONTEXT_FILE } from './sources/source.ts'
 
-/** The folders of builds: each has its log and, until it has ended, its context. */
+/**
+ * The folders of builds: each has its log and, until it has ended, its context. A build is this orchestrator's, and not of
+ * another one on the same database, when its folder is here.
+ */
 export interface BuildFolders {
   /** Makes the folder. @returns its path */
   make(id: string): Promise<string>
@@ -17,11 +20,16 @@ export interface BuildFolders {
   /** Removes everything but the log. */
   strip(id: string): Promise<void>
   remove(id: string): Promise<void>
+  has(id: string): Promise<boolean>
   all(): Promise<readonly string[]>
 }
 
 export function buildFolders(directory: string): BuildFolders {
   const path = (id: string, ...below: string[]) => join(directory, id, ...below)
+  const all = async () => {
+    await mkdir(directory, { recursive: true, mode: 0o700 })
+    return await readdir(directory)
+  }
   return {
     async make(id) {
       await mkdir(path(id), { recursive: true, mode: 0o700 })
@@ -51,9 +59,7 @@ export function buildFolders(directory: string): BuildFolders {
       for (const name of names) if (name !== 'log') await rm(path(id, name), { recursive: true, force: true })
     },
     remove: (id) => rm(path(id), { recursive: true, force: true }),
-    async all() {
-      await mkdir(directory, { recursive: true, mode: 0o700 })
-      return await readdir(directory)
-    },
+    has: async (id) => (await all()).includes(id),
+    all,
   }
 }

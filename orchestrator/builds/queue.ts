@@ -21,13 +21,15 @@ export interface BuildOrder {
 
 /** The hosts as builds need them. Yields what the build prints; rejects with HostUnreachable, or with why it failed. */
 export interface BuildHosts {
+  /** Those that may be asked now, by this orchestrator. */
+  connected(): readonly HostName[]
   build(host: HostName, order: BuildOrder, signal: AbortSignal): AsyncIterable<string>
 }
 
 export interface QueueOptions {
-  readonly store: Pick<Store, 'transaction' | 'hosts' | 'builds'>
+  readonly store: Pick<Store, 'transaction' | 'builds' | 'build'>
   readonly hosts: BuildHosts
-  readonly archives: Pick<Archives, 'of'>
+  readonly archives: Pick<Archives, 'of' | 'renew'>
   readonly folders: BuildFolders
   readonly logs: BuildLogs
   readonly settings: {
@@ -44,11 +46,13 @@ export interface QueueOptions {
 
 /** Builds one after the other on each host, in the order in which they came. */
 export interface BuildQueue {
-  /** Takes up what an earlier run of the orchestrator left. */
+  /** Takes up what an earlier run of this orchestrator left; never what another one on the same database has. */
   start(): Promise<void>
+  /** What is there of a build of ours that is not open here: removed, but for the log of one that the store knows. */
+  tidy(id: string): Promise<void>
   /**
    * Puts a build in. @param fetch makes its context, where that is yet to be done, and resolves with the image's name;
-   * else the context is there and sealed
+   * else the context is there and sealed. When the store fails, nothing of it is left in the queue
    */
   add(build: Build, fetch?: (signal: AbortSignal) => Promise<string>): Promise<void>
   /** Ends a build that waits or is under way. @returns false: there is no such */
@@ -59,7 +63,7 @@ export interface BuildQueue {
   isOpen(id: string): boolean
   /** How many wait or are under way. */
   readonly size: number
-  /** Looks again for hosts. */
+  /** A host is connected, or may be: looks again. */
   wake(): void
   /** Resolves when nothing is under way; what was begins anew at the next start. */
   stop(): Promise<void>
@@ -71,8 +75,8 @@ interface Entry {
   image: string | null
   readonly fetch: ((signal: AbortSignal) => Promise<string>) | null
   readonly over: AbortController
-  /** What is done at present. */
-  step: 'waiting' | 'fetching' | 'building'
+  /** What is done at present; `entering`: the store has yet to take it. */
+  step: 'entering' | 'waiting' | 'fetching' | 'building'
   attempts: number
   done: Promise<void>
 }
@@ -94,30 +98,33 @@ export function createBuildQueue(options: QueueOptions): BuildQueue {
   const { store, hosts, archives, folders, logs, settings, clock, log, built } = options
   const entries = new Map<string, Entry>()
   const stopping = new AbortController()
-  let looking: Promise<void> = Promise.resolve()
+  /** Hosts whose connection ended while they built, and may still look connected, until one connects. */
+  const lost = new Set<HostName>()
 
   const put = async (entry: Entry, change: Partial<Build>) => {
-    entry.build = { ...entry.build, ...change, updatedAt: clock.now() }
+    const build = { ...entry.build, ...change, updatedAt: clock.now() }
     await store.transaction(async (tx) => {
-      await tx.putBuild(entry.build)
-      const { id, state, template, host, error, image } = entry.build
+      await tx.putBuild(build)
+      const { id, state, template, host, error, image } = build
       if (state !== 'done' && state !== 'failed') return
       const message =
         state === 'done' ? `build ${id} of ${template} made ${image}` : `build ${id} of ${template} failed: ${error}`
       const level = state === 'done' ? 'info' : 'warning'
       await tx.appendEvent({ level, kind: `build.${state}`, message, ...(host === null ? {} : { host }) }, clock.now())
     })
+    entry.build = build
   }
 
   const finish = async (entry: Entry, change: Pick<Build, 'state'> & Partial<Build>) => {
     const { id } = entry.build
     if (change.error) await logs.note(id, `failed: ${change.error}`)
     if (change.image) await logs.note(id, `the image is ${change.image}`)
-    await folders.strip(id)
+    // Before its context goes: after a crash between the two it has ended, and is not lost. What is left prune() takes.
     await put(entry, change)
     entries.delete(id)
     logs.end(id)
     if (change.image) built(change.image)
+    await folders.strip(id).catch((error) => log.warn('build.not-stripped', wording(error), { build: id }))
   }
 
   const failed = async (entry: Entry, error: unknown) => {
@@ -154,8 +161,8 @@ export function createBuildQueue(options: QueueOptions): BuildQueue {
       if (registry === null && archives.of(image) === null) {
         throw new OrchestratorError('archive-missing', `host ${host} built the image, but its archive did not come`)
       }
-      await finish(entry, { state: 'done', image })
     } catch (error) {
+      if (error instanceof HostUnreachable) lost.add(host)
       if (!(error instanceof HostUnreachable) || ++entry.attempts >= ATTEMPTS || entry.over.signal.aborted) {
         await failed(entry, error)
       } else if (!stopping.signal.aborted) {
@@ -163,18 +170,33 @@ export function createBuildQueue(options: QueueOptions): BuildQueue {
         await put(entry, { state: 'waiting', host: null })
         entry.step = 'waiting'
       }
+      return
     }
+    await finish(entry, { state: 'done', image })
+  }
+
+  const repeat = async (entry: Entry, image: string) => {
+    try {
+      if (!(await archives.renew(image))) {
+        entry.step = 'waiting' // it was removed meanwhile
+        return
+      }
+    } catch (error) {
+      return await failed(entry, error)
+    }
+    await logs.note(entry.build.id, 'the same source was built before')
+    await finish(entry, { state: 'done', image })
   }
 
   /** A step of a build, and then a look for the next ones. */
   const begin = (entry: Entry, step: Entry['step'], work: () => Promise<void>) => {
     entry.step = step
-    entry.done = work().then(wake, (error) => {
+    entry.done = work().then(look, (error) => {
       log.error('build.broken', `build ${entry.build.id} could not go on and is tried again: ${wording(error)}`)
       void clock.wait(AGAIN_MS, stopping.signal).then(
         () => {
           entry.step = 'waiting'
-          wake()
+          look()
         },
         () => {}, // stopping: the next start takes it up
       )
@@ -182,10 +204,9 @@ export function createBuildQueue(options: QueueOptions): BuildQueue {
   }
 
   /** Begins whatever can be begun. */
-  const look = async () => {
-    const connected = (await store.hosts()).filter(
-      ({ connected, name }) => connected && (settings.host ?? name) === name,
-    )
+  const look = () => {
+    if (stopping.signal.aborted) return
+    const free = hosts.connected().filter((name) => (settings.host ?? name) === name && !lost.has(name))
     const all = [...entries.values()]
     const busy = new Set<string | null>(all.filter((e) => e.step === 'building').map((e) => e.build.host))
     const making = new Set(all.filter((e) => e.step === 'building').map((e) => e.image))
@@ -196,61 +217,82 @@ export function createBuildQueue(options: QueueOptions): BuildQueue {
       else if (image === null && fetch !== null) {
         if (fetching++ < FETCHES) begin(entry, 'fetching', () => fetched(entry, fetch))
       } else if (image !== null && settings.registry === null && archives.of(image) !== null) {
-        begin(entry, 'building', async () => {
-          await logs.note(entry.build.id, 'the same source was built before')
-          await finish(entry, { state: 'done', image })
-        })
+        begin(entry, 'building', () => repeat(entry, image))
       } else if (image !== null && !making.has(image)) {
-        const host = connected.find(({ name }) => !busy.has(name))
+        const host = free.find((name) => !busy.has(name))
         if (host === undefined) continue
-        busy.add(host.name)
+        busy.add(host)
         making.add(image)
-        entry.build = { ...entry.build, host: host.name }
-        begin(entry, 'building', () => make(entry, host.name, image))
+        entry.build = { ...entry.build, host }
+        begin(entry, 'building', () => make(entry, host, image))
       }
     }
   }
 
-  const wake = () => {
-    if (stopping.signal.aborted) return
-    looking = looking.then(look).catch((error) => log.error('build.queue', wording(error)))
-  }
-
-  const take = (build: Build, image: string | null, fetch: Entry['fetch']) => {
+  const take = (build: Build, image: string | null, fetch: Entry['fetch']): Entry => {
     const over = new AbortController()
     stopping.signal.addEventListener('abort', () => over.abort(stopping.signal.reason), { signal: over.signal })
-    entries.set(build.id, { build, image, fetch, over, step: 'waiting', attempts: 0, done: Promise.resolve() })
+    const entry: Entry = { build, image, fetch, over, step: 'entering', attempts: 0, done: Promise.resolve() }
+    entries.set(build.id, entry)
     logs.begin(build.id, settings.mostLogBytes)
+    return entry
+  }
+
+  /** Has the store take it. @throws what that throws; it is not in the queue then */
+  const enter = async (entry: Entry, work: () => Promise<void>) => {
+    try {
+      await work()
+      entry.step = 'waiting'
+    } catch (error) {
+      entries.delete(entry.build.id)
+      logs.end(entry.build.id)
+      throw error
+    }
+  }
+
+  const takeUp = async (build: Build) => {
+    const { id } = build
+    const image = await folders.sealed(id)
+    const entry = take({ ...build, state: 'waiting', host: null }, image, null)
+    await enter(entry, async () => {
+      if (image === null) {
+        const why = 'the orchestrator was restarted, or its store failed, before the source was there; build it again'
+        return await failed(entry, new OrchestratorError('build-lost', why))
+      }
+      await logs.note(id, 'the orchestrator was restarted; the build begins anew')
+      await put(entry, {})
+    })
   }
 
   return {
     async start() {
-      const rows = await store.builds({ limit: LOOK_BACK })
-      for (const row of rows.filter(({ state }) => state === 'waiting' || state === 'building').reverse()) {
-        const image = await folders.sealed(row.id)
-        take({ ...row, state: 'waiting', host: null }, image, null)
-        const entry = entries.get(row.id)
-        if (entry === undefined) continue
-        if (image === null) {
-          const why = 'the orchestrator was restarted before the source was there; build it again'
-          await failed(entry, new OrchestratorError('build-lost', why))
-        } else {
-          await logs.note(row.id, 'the orchestrator was restarted; the build begins anew')
-          await put(entry, {})
-        }
-      }
-      wake()
+      const ours = new Set(await folders.all())
+      const rows = (await store.builds({ limit: LOOK_BACK })).filter(
+        ({ id, state }) => ours.has(id) && isUnended(state),
+      )
+      for (const row of rows.reverse()) await takeUp(row)
+      look()
+    },
+    async tidy(id) {
+      const build = await store.build(id)
+      if (build === null) return await folders.remove(id)
+      await folders.strip(id)
+      // The store took it in, though it said that it failed: its source is gone.
+      if (isUnended(build.state)) await takeUp(build)
     },
     async add(build, fetch) {
-      take(build, fetch === undefined ? await folders.sealed(build.id) : null, fetch ?? null)
-      const entry = entries.get(build.id)
-      if (entry !== undefined) await put(entry, {})
-      wake()
+      const image = fetch === undefined ? await folders.sealed(build.id) : null
+      const entry = take(build, image, fetch ?? null)
+      await enter(entry, async () => {
+        await folders.make(build.id)
+        await put(entry, {})
+      })
+      look()
     },
     cancel(id) {
       const entry = entries.get(id)
       entry?.over.abort(new OrchestratorError('build-cancelled', 'it was cancelled'))
-      wake()
+      look()
       return entry !== undefined
     },
     underWay(id, host) {
@@ -262,14 +304,20 @@ export function createBuildQueue(options: QueueOptions): BuildQueue {
     get size() {
       return entries.size
     },
-    wake,
+    wake() {
+      lost.clear()
+      look()
+    },
     async stop() {
       stopping.abort(new Stopping('the orchestrator stops'))
-      await looking
       await Promise.all([...entries.values()].map(({ done }) => done))
       for (const id of entries.keys()) logs.end(id)
     },
   }
+}
+
+function isUnended(state: Build['state']): boolean {
+  return state === 'waiting' || state === 'building'
 }
 
 /** Aborts after that time, saying so. */

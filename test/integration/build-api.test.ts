@@ -1,11 +1,16 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { existsSync, readdirSync } from 'node:fs'
+import { type ClientRequest, createServer, request as httpRequest } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
-import { buffer } from 'node:stream/consumers'
-import { test } from 'node:test'
+import { buffer, text } from 'node:stream/consumers'
+import { type TestContext, test } from 'node:test'
+import express, { type Request } from 'express'
 import request from 'supertest'
+import { withBody } from '../../orchestrator/api/body-stream.ts'
 import { ApiClient } from '../../orchestrator/api/client.ts'
 import type { BuildShape } from '../../orchestrator/api/wire.ts'
 import { openStore } from '../../orchestrator/store/knex.ts'
@@ -123,6 +128,90 @@ test('an endless source is cut off at the limit, and one that is cut off leaves 
   over.abort(new Error('the client leaves'))
   await assert.rejects(sending, /leaves/)
   await until('nothing is left', () => readdirSync(folder).length === 0)
+})
+
+/** A server that hands bodies to `use`, and a sender that announces so many bytes. */
+async function bodyServer(
+  t: TestContext,
+  use: (body: Readable, signal: AbortSignal, request: Request) => Promise<void>,
+) {
+  const closed = Promise.withResolvers<void>()
+  const app = express()
+  app.post('/', async (request, response) => {
+    try {
+      await withBody(request, 'the source', (body, signal) => {
+        request.once('close', () => setImmediate(closed.resolve))
+        return use(body, signal, request)
+      })
+    } catch {
+      response.status(400).end()
+    }
+  })
+  const server = createServer(app).listen(0, '127.0.0.1')
+  t.after(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  const send = (announced: number, sent: number): ClientRequest => {
+    const headers = { 'Content-Length': announced }
+    const sender = httpRequest({ host: '127.0.0.1', port, method: 'POST', path: '/', headers })
+    sender.on('error', () => {}) // it leaves
+    sender.write(Buffer.alloc(sent))
+    return sender
+  }
+  return { send, closed: closed.promise }
+}
+
+test('who is refused before anybody reads what is sent, and sends on, is cut off and harms nobody', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const { send, closed } = await bodyServer(t, () => Promise.reject(new Error('there is no such base')))
+  const sender = send(2 ** 30, 100_000)
+  const [response] = (await once(sender, 'response')) as [{ statusCode: number }]
+  assert.equal(response.statusCode, 400)
+  t.mock.timers.tick(5_000)
+  // What nobody listens for ends the process, and this test.
+  await closed
+})
+
+for (const [what, announced] of [
+  ['some', 2 ** 30],
+  ['all', 150_000],
+] as const) {
+  test(`who has sent ${what} of it and leaves before anybody reads is told as gone to who reads then`, async (t) => {
+    let outcome: unknown = null
+    const { send, closed } = await bodyServer(t, async (body, signal, request) => {
+      await until('it came', () => request.complete === (what === 'all'))
+      assert.equal(request.readableEnded, false)
+      sender.destroy()
+      await closed
+      buffer(body).then(
+        () => {
+          outcome = 'read'
+        },
+        (error) => {
+          outcome = { error, isAborted: signal.aborted }
+        },
+      )
+    })
+    const sender = send(announced, Math.min(announced, 150_000))
+    const { error, isAborted } = (await until('it is told', () => outcome)) as { error: Error; isAborted: boolean }
+    assert.match(error.message, /the source was cut off/)
+    assert.equal(isAborted, true)
+  })
+}
+
+test('of a build of another orchestrator on the same database nothing is pretended', async () => {
+  await using scene = await Scene.open()
+  const { api, client } = scene
+  const elsewhere = { id: 'b-0000000009', template: 'web', source: 'x', state: 'waiting', host: null } as const
+  const rest = { image: null, error: null, createdAt: 1, updatedAt: 1 }
+  await api.store.transaction((tx) => tx.putBuild({ ...elsewhere, ...rest }))
+  assert.equal((await client.build(elsewhere.id, never)).state, 'waiting')
+  await assert.rejects(client.cancelBuild(elsewhere.id, never), { status: 409, code: 'build-elsewhere' })
+  const log = client.buildLog(elsewhere.id, { follow: true }, never)
+  await assert.rejects(text(log), { status: 409, code: 'build-elsewhere' })
 })
 
 test('only the host that builds gets the context and may bring the archive; every host may fetch it', async () => {

@@ -1,25 +1,37 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
-import { after, describe, it } from 'node:test'
+import { after, describe, it, type TestContext } from 'node:test'
+import { HostUnreachable } from '../../common/errors.ts'
 import { type Archives, openArchives } from '../../orchestrator/builds/archives.ts'
-import { startBuilds } from '../../orchestrator/builds/builds.ts'
+import { type Builds, type BuildsOptions, startBuilds } from '../../orchestrator/builds/builds.ts'
 import { pruneArchives, wantedImages } from '../../orchestrator/builds/images.ts'
 import { createBuildLogs } from '../../orchestrator/builds/logs.ts'
 import type { Build } from '../../orchestrator/domain/build.ts'
+import type { HostName } from '../../orchestrator/domain/host.ts'
 import type { Template } from '../../orchestrator/domain/template.ts'
 import { openStore } from '../../orchestrator/store/knex.ts'
+import type { Store } from '../../orchestrator/store/store.ts'
 import { defaultBuildSettings } from '../support/api.ts'
+import { tar } from '../support/archives.ts'
 import { content, manualClock, rollOut, silent } from '../support/fixtures.ts'
+import { until } from '../support/until.ts'
 
 const never = new AbortController().signal
 const sha256 = (body: string) => createHash('sha256').update(body).digest('hex')
 const around = mkdtempSync('/tmp/build-store-')
 after(() => rmSync(around, { recursive: true }))
 const folder = () => mkdtempSync(join(around, 'case-'))
+
+/** An empty store, closed behind the test, however that ends: an open one keeps the process. */
+async function storeFor(t: TestContext): Promise<Store> {
+  const store = await openStore('sqlite::memory:')
+  t.after(() => store.close())
+  return store
+}
 
 const open = (directory: string, at = { now: 1000 }): Promise<Archives> =>
   openArchives({ directory, mostBytes: 1000, now: () => at.now })
@@ -94,8 +106,8 @@ describe('what hosts are to have', () => {
     stack: { services: { web: { image: images[0] ?? 'x' } } },
   })
 
-  it('is what templates that are rolled out, rules and living instances refer to; the rest is kept only where it may be asked for', async () => {
-    const store = await openStore('sqlite::memory:')
+  it('is what templates that are rolled out, rules and living instances refer to; the rest is kept only where it may be asked for', async (t) => {
+    const store = await storeFor(t)
     const archives = await open(folder(), { now: 5000 })
     for (const version of ['v1', 'v2', 'v3']) await rollOut(store, template('web', version, [`web:${version}`]))
     await rollOut(store, template('other', 'v1', ['other:1', 'both:1']))
@@ -121,39 +133,235 @@ describe('what hosts are to have', () => {
         .sort(),
       ['both:1', 'web:v2'],
     )
-    await store.close()
+  })
+})
+
+const row = (id: string, change: Partial<Build> = {}): Build => ({
+  ...{ id, template: 'web', source: 'test', state: 'waiting', host: null, image: null, error: null },
+  ...{ createdAt: 1, updatedAt: 1 },
+  ...change,
+})
+
+/** Hosts that are connected and build at once, or when they are released. */
+class PlayedHosts {
+  readonly asked: [host: string, build: string][] = []
+  readonly #names: readonly string[]
+  release = () => {}
+  #released: Promise<void> = Promise.resolve()
+  /** What they do before they say that they are done. */
+  built: (image: string) => Promise<void> = async () => {}
+
+  constructor(...names: string[]) {
+    this.#names = names
+  }
+  hold(): void {
+    this.#released = new Promise((resolve) => {
+      this.release = resolve
+    })
+  }
+  connected = () => this.#names as HostName[]
+  async *build(host: HostName, { build, image }: { build: string; image: string }) {
+    this.asked.push([host, build])
+    await this.#released
+    await this.built(image)
+    yield 'built\n'
+  }
+}
+
+/** Builds over a store; they end with the test, however that ends. */
+async function run(
+  t: TestContext,
+  store: Store,
+  directory: string,
+  hosts: BuildsOptions['hosts'],
+  change: Partial<BuildsOptions> = {},
+): Promise<Builds> {
+  const settings = { ...defaultBuildSettings, 'builds.registry': 'registry.example' }
+  const rest = { settings, clock: manualClock(), log: silent, changed: () => {}, ...change }
+  const builds = await startBuilds({ store, directory, hosts, ...rest })
+  t.after(() => builds.stop())
+  return builds
+}
+const SOURCE = tar({ name: 'Dockerfile', content: 'FROM scratch\n' })
+const sent = { template: 'web', source: 'test', format: 'tar', base: null } as const
+const begin = (builds: Builds) => builds.fromArchive(sent, Readable.from([SOURCE]), never)
+const isState = (store: Store, id: string, state: Build['state']) =>
+  until(`build ${id} is ${state}`, async () => (await store.build(id))?.state === state)
+
+/** A store whose transactions are another's. */
+function withTransactions(store: Store, transaction: Store['transaction']): Store {
+  return new Proxy(store, {
+    get(target, name) {
+      if (name === 'transaction') return transaction
+      const value: unknown = Reflect.get(target, name)
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+}
+
+describe('two orchestrators on one database', () => {
+  it('build each on the hosts that are connected to it, and leave the builds of the other alone', async (t) => {
+    const store = await storeFor(t)
+    for (const name of ['one', 'two'] as HostName[]) {
+      await store.putHost({ name, fingerprint: 'f', joinedAt: 1 })
+      await store.hostConnected(name, {}, 1)
+    }
+    const [first, second] = [new PlayedHosts('one'), new PlayedHosts('two')]
+    const place = folder()
+    const there = await run(t, store, folder(), second)
+    second.hold()
+    const build = await begin(there)
+    const waiting = await begin(there)
+    await isState(store, build.id, 'building')
+    const here = await run(t, store, place, first)
+    assert.equal((await store.build(build.id))?.state, 'building')
+    assert.equal((await store.build(waiting.id))?.state, 'waiting')
+    assert.deepEqual([await here.isOurs(build.id), await there.isOurs(build.id)], [false, true])
+    const own = await begin(here)
+    await isState(store, own.id, 'done')
+    second.release()
+    await isState(store, waiting.id, 'done')
+    assert.deepEqual(first.asked, [['one', own.id]])
+    assert.deepEqual(
+      second.asked.map(([host]) => host),
+      ['two', 'two'],
+    )
+  })
+})
+
+describe('a build and the store', () => {
+  it('it is told as done before its context goes; what a crash left between the two goes later', async (t) => {
+    const real = await storeFor(t)
+    const directory = folder()
+    const context = (id: string) => join(directory, 'builds', id, 'context.tar')
+    let wasThere: boolean | null = null
+    const store = withTransactions(real, (work) =>
+      real.transaction((tx) => {
+        const putBuild = tx.putBuild.bind(tx)
+        tx.putBuild = async (build) => {
+          if (build.state === 'done') wasThere = existsSync(context(build.id))
+          await putBuild(build)
+        }
+        return work(tx)
+      }),
+    )
+    const builds = await run(t, store, directory, new PlayedHosts('maker'))
+    const { id } = await begin(builds)
+    await isState(store, id, 'done')
+    assert.equal(wasThere, true)
+    await until('it goes', () => !existsSync(context(id)))
+    writeFileSync(context(id), 'what a crash left')
+    await builds.prune()
+    assert.deepEqual(readdirSync(join(directory, 'builds', id)), ['log'])
+    assert.equal((await store.build(id))?.state, 'done')
+  })
+
+  it('one that the store does not take is not built, and the readers of its log end', async (t) => {
+    const real = await storeFor(t)
+    const directory = folder()
+    let isBroken = true
+    const store = withTransactions(real, (work) =>
+      isBroken ? Promise.reject(new Error('the store is away')) : real.transaction(work),
+    )
+    const hosts = new PlayedHosts('maker')
+    const builds = await run(t, store, directory, hosts)
+    await assert.rejects(begin(builds), /the store is away/)
+    const git = { url: 'https://127.0.0.1:9/repo.git' }
+    await assert.rejects(builds.fromGit({ template: 'web', git, base: null }), /the store is away/)
+    const left = readdirSync(join(directory, 'builds'))
+    assert.equal(left.length, 2)
+    for (const id of left) {
+      assert.equal(builds.cancel(id), false)
+      assert.equal(await text(builds.log(id, true, never)), '')
+    }
+    isBroken = false
+    const { id } = await begin(builds)
+    await isState(store, id, 'done')
+    assert.deepEqual(hosts.asked, [['maker', id]])
+    await builds.prune()
+    assert.deepEqual(readdirSync(join(directory, 'builds')), [id])
+  })
+
+  it('one that the store took although it failed is told as lost', async (t) => {
+    const real = await storeFor(t)
+    let isBroken = true
+    const store = withTransactions(real, async (work) => {
+      const done = await real.transaction(work)
+      if (isBroken) throw new Error('the connection was lost')
+      return done
+    })
+    const hosts = new PlayedHosts('maker')
+    const builds = await run(t, store, folder(), hosts)
+    await assert.rejects(begin(builds), /the connection was lost/)
+    isBroken = false
+    await builds.prune()
+    const [found] = await store.builds({ limit: 10 })
+    assert.equal(found?.state, 'failed')
+    assert.match(found?.error ?? '', /its store failed.*build it again/)
+    assert.deepEqual(hosts.asked, [])
+  })
+
+  it('an image that was built before is kept from then on as if it had come then', async (t) => {
+    const store = await storeFor(t)
+    const clock = manualClock()
+    const directory = folder()
+    const hosts = new PlayedHosts('maker')
+    const builds = await run(t, store, directory, hosts, { settings: defaultBuildSettings, clock })
+    hosts.built = (image) => receive(builds.archives, image, 'an image')
+    const first = await begin(builds)
+    await isState(store, first.id, 'done')
+    clock.advance(6 * 86_400_000)
+    const again = await begin(builds)
+    await isState(store, again.id, 'done')
+    assert.equal(hosts.asked.length, 1)
+    clock.advance(6 * 86_400_000)
+    await builds.prune()
+    assert.deepEqual(
+      builds.archives.all().map(({ image }) => image),
+      [(await store.build(again.id))?.image],
+    )
+    const reopened = await openArchives({ directory: join(directory, 'archives'), mostBytes: 1000, now: clock.now })
+    assert.deepEqual(reopened.all(), builds.archives.all(), 'a restart does not forget it')
+    clock.advance(86_400_000)
+    await builds.prune()
+    assert.deepEqual(builds.archives.all(), [])
+  })
+})
+
+describe('a host that is lost in the middle of a build', () => {
+  it('is not asked again before it has connected again, though it may look connected', async (t) => {
+    const store = await storeFor(t)
+    const hosts = new PlayedHosts('maker')
+    hosts.built = () => Promise.reject(new HostUnreachable('maker', 'the connection ended'))
+    const builds = await run(t, store, folder(), hosts)
+    const { id } = await begin(builds)
+    for (const attempt of [1, 2]) {
+      await until('it waits again', async () => {
+        const isAnew = (await text(builds.log(id, false, never))).split('it begins anew').length === attempt + 1
+        return isAnew && (await store.build(id))?.state === 'waiting'
+      })
+      assert.equal(hosts.asked.length, attempt)
+      builds.wake()
+    }
+    await isState(store, id, 'failed')
+    assert.equal(hosts.asked.length, 3)
   })
 })
 
 describe('builds after a restart', () => {
-  const row = (id: string, change: Partial<Build> = {}): Build => ({
-    ...{ id, template: 'web', source: 'test', state: 'waiting', host: null, image: null, error: null },
-    ...{ createdAt: 1, updatedAt: 1 },
-    ...change,
-  })
-
-  it('whose source had not come are told as lost; folders of nobody go away', async () => {
-    const store = await openStore('sqlite::memory:')
+  it('whose source had not come are told as lost; folders of nobody go away', async (t) => {
+    const store = await storeFor(t)
     const directory = folder()
     await store.transaction((tx) => tx.putBuild(row('b-0000000001', { state: 'building' })))
     mkdirSync(join(directory, 'builds', 'b-0000000001'), { recursive: true })
     writeFileSync(join(directory, 'builds', 'b-0000000001', 'source.packed'), 'half')
     mkdirSync(join(directory, 'builds', 'b-0000000002'))
-    const hosts = {
-      async *build() {
-        yield 'never'
-      },
-    }
-    const clock = manualClock()
-    const settings = defaultBuildSettings
-    const builds = await startBuilds({ store, hosts, directory, settings, clock, log: silent, changed: () => {} })
+    await run(t, store, directory, new PlayedHosts('maker'))
     const lost = await store.build('b-0000000001')
     assert.equal(lost?.state, 'failed')
-    assert.match(lost?.error ?? '', /restarted before the source was there; build it again/)
+    assert.match(lost?.error ?? '', /was restarted.* before the source was there; build it again/)
     assert.deepEqual(readdirSync(join(directory, 'builds')), ['b-0000000001'])
     assert.deepEqual(readdirSync(join(directory, 'builds', 'b-0000000001')), ['log'])
-    await builds.stop()
-    await store.close()
   })
 })
 

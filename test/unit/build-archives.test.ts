@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { createReadStream, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { createReadStream, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
@@ -11,6 +11,7 @@ import { ignoreRules } from '../../orchestrator/builds/sources/ignore.ts'
 import type { SourceLimits } from '../../orchestrator/builds/sources/limits.ts'
 import { type RefusalReason, SourceRefused } from '../../orchestrator/builds/sources/refused.ts'
 import { CONTEXT_FILE, makeContext, type SourceFormat } from '../../orchestrator/builds/sources/source.ts'
+import { zipEntries } from '../../orchestrator/builds/sources/zip.ts'
 import { pax, TAR_END, type TarEntry, tar, tarEntry, type ZipEntry, zip } from '../support/archives.ts'
 
 const MIB = 1024 * 1024
@@ -118,6 +119,12 @@ const HOSTILE_TARS: readonly [what: string, bytes: Buffer, reason: RefusalReason
   ['a negative pax size', tar(DOCKERFILE, pax({ size: '-1' }), { name: 'x' }), 'damaged'],
   ['101 files', tar(...Array.from({ length: 101 }, (_, i) => ({ name: `f${i}` }))), 'too-many'],
   ['101 folders', tar(...Array.from({ length: 101 }, (_, i) => ({ name: `f${i}/`, type: '5' }))), 'too-many'],
+  [
+    '135 folders that only paths name',
+    tar(DOCKERFILE, ...['a', 'b', 'c'].map((name) => ({ name: `${`${name}/`.repeat(45)}x` }))),
+    'too-many',
+  ],
+  ['the source itself 101 times', tar(...Array.from({ length: 101 }, () => ({ name: './', type: '5' }))), 'too-many'],
   ['a wrong checksum', evil({ name: 'x', checksum: 1 }), 'damaged'],
   ['a tar cut off in a file', evil({ name: 'x', content: 'x'.repeat(2000) }).subarray(0, 2000), 'truncated'],
   ['a tar cut off between files', evil({ name: 'x' }).subarray(0, -TAR_END.length), 'truncated'],
@@ -226,6 +233,11 @@ const HOSTILE_ZIPS: readonly [what: string, bytes: Buffer, reason: RefusalReason
   ['a folder with content', evilZip({ name: 'dir/', content: 'x' }), 'hidden-data'],
   ['no zip at all', Buffer.alloc(4096, 'text '), 'truncated'],
   ['101 files', zip(Array.from({ length: 101 }, (_, i) => ({ name: `f${i}` }))), 'too-many'],
+  [
+    '101 files, before what is listed behind them is looked at',
+    zip([...Array.from({ length: 101 }, (_, i) => ({ name: `f${i}` })), { name: 'x', method: 99 }]),
+    'too-many',
+  ],
   ['more than may be sent', evilZip({ name: 'x', content: noise(3 * MIB) }), 'too-large'],
   ['more than may be unpacked', zip([DOCKERFILE, ...largeFiles(20)]), 'too-large'],
 ]
@@ -294,6 +306,15 @@ describe('hostile archives are refused, each by its reason, and leave nothing be
     await assert.rejects(makeContext(endless, how, over.signal), /the client left/)
     assert.deepEqual(readdirSync(directory), [])
   })
+})
+
+it('the directory of a zip is read no further when nobody waits any more', async () => {
+  const path = join(mkdtempSync(join(around, 'case-')), 'source.zip')
+  writeFileSync(path, zip([DOCKERFILE, { name: 'x', method: 99 }]))
+  const over = AbortSignal.abort(new Error('the client left'))
+  await assert.rejects(async () => {
+    for await (const { name } of zipEntries(path, 100, over)) assert.fail(name)
+  }, /the client left/)
 })
 
 describe('an honest source becomes a context', () => {
@@ -413,6 +434,23 @@ describe('.dockerignore', () => {
     const pattern = `${'**/a/'.repeat(40)}b`
     const path = 'a/'.repeat(60)
     assert.equal(ignoreRules(pattern)(`${path}c`), false)
+  })
+
+  it('all patterns and all paths of a source have a limit together', async () => {
+    const pattern = `${'*a'.repeat(60)}[b]\n`
+    const files = Array.from({ length: 15 }, (_, i) => [
+      pax({ path: `${'a'.repeat(240)}${String(i).padStart(2, '0')}` }),
+      tarEntry({ name: 'x' }),
+    ])
+    const source = tar({ name: '.dockerignore', content: pattern.repeat(500) }, DOCKERFILE, ...files.flat())
+    await assert.rejects(make(source, 'tar'), {
+      code: 'invalid-input',
+      message: /\.dockerignore: its patterns take more than 100000000 steps .*; use fewer patterns/,
+    })
+    // As many as an honest source may have.
+    const ignore = ignoreRules(Array.from({ length: 500 }, (_, i) => `**/name${i}/*.log`).join('\n'))
+    for (let n = 0; n < 10_000; n++)
+      assert.equal(ignore(`packages/module-${n}/src/components/deep/file.test.ts`), false)
   })
 
   it('a broken or endless one is refused', () => {

@@ -25,6 +25,8 @@ export interface BuildDesk {
   /** @returns false: it has ended, or there is no such build */
   cancel(id: string): boolean
   log(id: string, follow: boolean, signal: AbortSignal): AsyncIterable<string>
+  /** Whether it was taken by this orchestrator, and not by another one on the same database. */
+  isOurs(id: string): Promise<boolean>
 }
 
 export interface BuildsOptions {
@@ -71,6 +73,7 @@ export function buildsRoutes(options: BuildsOptions): Router {
 
   router.delete('/v1/builds/:id', async (request, response) => {
     const { id } = await foundBuild(store, request.params.id)
+    await checkOurs(builds, id)
     if (!builds.cancel(id)) throw new Problem(409, 'build-ended', `build ${id} has ended`)
     response.status(202).json(buildToShape(await foundBuild(store, id)))
   })
@@ -78,6 +81,7 @@ export function buildsRoutes(options: BuildsOptions): Router {
   router.get('/v1/builds/:id/log', async (request, response) => {
     const { follow } = accept(logQuery, request.query)
     const { id } = await foundBuild(store, request.params.id)
+    await checkOurs(builds, id)
     await sendLog(options, id, follow, response)
   })
   return router
@@ -100,6 +104,12 @@ async function foundBuild(store: Pick<Store, 'build'>, given: string): Promise<B
   const build = anId.safeParse(given).success ? await store.build(given) : null
   if (build === null) throw new Problem(404, 'not-found', `there is no build ${JSON.stringify(given.slice(0, 64))}`)
   return build
+}
+
+/** @throws Problem 409 for a build of another orchestrator on the same database: queue and log are there */
+async function checkOurs(builds: BuildDesk, id: string): Promise<void> {
+  if (await builds.isOurs(id)) return
+  throw new Problem(409, 'build-elsewhere', `build ${id} was begun through another orchestrator; ask that one`)
 }
 
 async function sendLog(options: BuildsOptions, id: string, follow: boolean, response: Response): Promise<void> {

@@ -7,7 +7,7 @@ import { pipeline } from 'node:stream/promises'
 import { type Pack, pack } from 'tar-stream'
 import type { SourceLimits } from './limits.ts'
 import { createPathBook, type EntryKind, plainPath } from './paths.ts'
-import { SourceRefused, shown } from './refused.ts'
+import { checkCount, SourceRefused, shown } from './refused.ts'
 
 /** One thing in a source, in the order of the archive. The content is read to its end before the next one is asked for. */
 export interface SourceEntry {
@@ -78,9 +78,7 @@ async function writeEntries(
   let ignore: string | null = null
   for await (const entry of entries) {
     signal.throwIfAborted()
-    if (++count > limits.entries) {
-      throw new SourceRefused('too-many', `the source holds more than ${limits.entries} files (builds.most-files)`)
-    }
+    checkCount(++count, limits.entries)
     const name = plainPath(entry.name)
     if (name === '') {
       if (entry.kind === 'directory') continue
@@ -88,7 +86,9 @@ async function writeEntries(
     }
     const { kind, executable } = entry
     const target = kind === 'hardlink' ? plainPath(entry.target ?? '') : entry.target
-    if (!book.add(name, kind, target)) continue
+    const isNew = book.add(name, kind, target)
+    checkCount(book.size, limits.entries)
+    if (!isNew) continue
     const mode = kind === 'directory' || executable ? 0o755 : 0o644
     if (kind !== 'file') {
       lines.set(name, kind === 'directory' ? '/' : `${kind} ${target}`)

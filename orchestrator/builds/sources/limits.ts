@@ -4,7 +4,7 @@ export interface SourceLimits {
   readonly packedBytes: number
   /** Bytes of all files together once unpacked. */
   readonly unpackedBytes: number
-  /** Files, folders and links. */
+  /** Files, folders and links; a folder also when only the paths of what is in it name it. */
   readonly entries: number
 }
 

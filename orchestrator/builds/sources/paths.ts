@@ -40,6 +40,8 @@ export interface PathBook {
   add(path: string, kind: EntryKind, target?: string): boolean
   /** Looks at the links when all paths are known. @throws SourceRefused for one that leads out or over another link */
   close(): void
+  /** How many there are, with the folders that the paths of others imply. */
+  readonly size: number
 }
 
 export function createPathBook(): PathBook {
@@ -89,6 +91,9 @@ export function createPathBook(): PathBook {
         if (other === undefined) continue
         throw new SourceRefused('link-over-link', `the link ${shown(path)} leads over another link, ${shown(other)}`)
       }
+    },
+    get size() {
+      return kinds.size
     },
   }
 }

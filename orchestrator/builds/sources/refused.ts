@@ -42,6 +42,12 @@ export class SourceRefused extends OrchestratorError {
   }
 }
 
+/** @throws SourceRefused `too-many` when a source holds more files, folders and links than it may */
+export function checkCount(count: number, most: number): void {
+  if (count <= most) return
+  throw new SourceRefused('too-many', `the source holds more than ${most} files and folders (builds.most-files)`)
+}
+
 /** A name out of an archive as it may stand in a message: at most 200 characters, nothing that moves a cursor. */
 export function shown(name: string): string {
   return JSON.stringify(name.length > 200 ? `${name.slice(0, 199)}…` : name)

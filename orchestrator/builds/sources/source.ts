@@ -71,7 +71,7 @@ async function entriesOf(
   if (format === 'tgz') return tgzEntries(input, limits.packedBytes, signal)
   // The directory of a zip stands at its end.
   await pipeline(input, new Counted(limits.packedBytes), createWriteStream(packed, { mode: 0o600 }), { signal })
-  return zipEntries(packed)
+  return zipEntries(packed, limits.entries, signal)
 }
 
 /** A tar is not packed: what counts is what is in it, and at most a header, a pax header and padding for each entry. */

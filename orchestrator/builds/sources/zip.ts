@@ -4,7 +4,7 @@ import { type Entry, getFileNameLowLevel, openPromise, type ZipFile } from 'yauz
 import { wording } from '../../../common/errors.ts'
 import type { SourceEntry } from './context.ts'
 import { checkRatio } from './packed.ts'
-import { SourceRefused, shown } from './refused.ts'
+import { checkCount, SourceRefused, shown } from './refused.ts'
 
 /** Numbers of the ZIP format (PKWARE's APPNOTE.TXT 6.3.10): section 4.4.4, flags; 4.4.5, methods; 4.4.2, where attributes come from. */
 const FLAG = { encrypted: 0x1, patch: 0x20, strong: 0x40, masked: 0x2000 } as const
@@ -18,19 +18,23 @@ const TYPE = { mask: 0o170000, symlink: 0o120000, directory: 0o040000, file: 0o1
 /** Bytes of a symbolic link's target: PATH_MAX of linux/limits.h. */
 const TARGET_MOST = 4096
 
-/** The entries of a zip file. @throws SourceRefused */
-export async function* zipEntries(path: string): AsyncIterable<SourceEntry> {
+/**
+ * The entries of a zip file.
+ * @param most of them; one that lists more is refused before the rest of its directory is looked at
+ * @throws SourceRefused, the signal's reason
+ */
+export async function* zipEntries(path: string, most: number, signal: AbortSignal): AsyncIterable<SourceEntry> {
   const zip = await openPromise(path, { autoClose: false, decodeStrings: false }).catch((error: Error) => {
     throw refusal(error)
   })
   try {
-    const entries = await readDirectory(zip)
+    const entries = await readDirectory(zip, most, signal)
     for (const entry of entries) {
       const taken = await sourceEntry(zip, entry)
       yield taken
     }
   } catch (error) {
-    throw refusal(error)
+    throw signal.aborted ? signal.reason : refusal(error)
   } finally {
     zip.close()
   }
@@ -44,10 +48,12 @@ interface Placed {
 }
 
 /** Reads the whole directory first: what it says must hold together before anything of it is believed. */
-async function readDirectory(zip: ZipFile): Promise<readonly Placed[]> {
+async function readDirectory(zip: ZipFile, most: number, signal: AbortSignal): Promise<readonly Placed[]> {
   const placed: Placed[] = []
   let unpacked = 0
   for await (const entry of zip.eachEntry()) {
+    signal.throwIfAborted()
+    checkCount(placed.length + 1, most)
     const name = nameOf(entry)
     checkEntry(entry, name)
     unpacked += entry.uncompressedSize
