@@ -166,7 +166,7 @@ export class ApiClient {
     return await this.#to.json('GET', `/v1/builds/${encodeURIComponent(id)}`, buildShape, signal)
   }
 
-  /** Asks that it be ended; it is so a little later. @throws Refused `build-ended` */
+  /** Asks that it be ended; it is so a little later. @throws Refused `build-ended`, `build-elsewhere` */
   async cancelBuild(id: string, signal: AbortSignal): Promise<BuildShape> {
     return await this.#to.json('DELETE', `/v1/builds/${encodeURIComponent(id)}`, buildShape, signal)
   }

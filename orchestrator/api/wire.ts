@@ -237,7 +237,7 @@ export type RuleTestShape = z.infer<typeof ruleTestShape>
 
 /**
  * `GET /v1/builds`, `GET /v1/builds/:id`; `GET /v1/builds/:id/log?follow=` is text/plain; `DELETE /v1/builds/:id` ends one
- * (202; 409 `build-ended`).
+ * (202; 409 `build-ended`, or `build-elsewhere`: begun through another orchestrator).
  */
 export const buildShape = z.object({
   id: z.string(),
