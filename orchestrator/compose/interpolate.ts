@@ -7,8 +7,7 @@ import type { Json } from '../domain/template.ts'
  * (docs.docker.com/reference/compose-file/interpolation): `$NAME`, `${NAME}`, `${NAME:-default}`, `${NAME-default}`,
  * `${NAME:?error}`, `${NAME?error}`, `${NAME:+replacement}`, `${NAME+replacement}`, nested in each other; `$$` is one `$`.
  * A `$` before anything but a name, `{` or `$` stays as it is. Braces within a default pair up (`${NAME:-{"a":1}}`).
- *
- * One difference: a variable that is not set and has no default is a fault here; Compose warns and goes on with an empty text.
+ * A variable that is not set and has no default is an empty text; whoever checks templates tells it as a note.
  */
 
 /** The value of a variable; undefined: it is not set. */
@@ -20,14 +19,14 @@ export type Operator = '' | ':-' | '-' | ':?' | '?' | ':+' | '+'
 /** A place where a text names a variable. */
 export interface Reference {
   readonly name: string
-  /** `''`, `:?` and `?` need a value; the others do not. */
+  /** `:?` and `?` need a value; without one `''` is empty. */
   readonly operator: Operator
 }
 
 /** A text whose variables cannot be replaced. */
 export class InterpolationFault extends OrchestratorError {
-  /** `invalid`: not one of the forms; `unset`: no value and no default; `required`: the author's own `:?` or `?`; `long`: it grows too much. */
-  readonly kind: 'invalid' | 'unset' | 'required' | 'long'
+  /** `invalid`: not one of the forms; `required`: the author's own `:?` or `?`; `long`: it grows too much. */
+  readonly kind: 'invalid' | 'required' | 'long'
   /** null: the text is invalid or too long, so that it names none. */
   readonly variable: string | null
   constructor(kind: InterpolationFault['kind'], variable: string | null, message: string) {
@@ -205,10 +204,7 @@ function valueAt(part: Extract<Part, { name: string }>, lookup: Lookup, shown: L
   if (operator.endsWith('+')) return there ? fill(operand, lookup, shown) : ''
   if (there) return value ?? ''
   if (operator.endsWith('-')) return fill(operand, lookup, shown)
-  if (operator === '') {
-    const remedy = `declare it in x-orchestrator.parameters, or write \${${name}:-} for an empty text`
-    throw new InterpolationFault('unset', name, `the variable ${name} is not set: ${remedy}`)
-  }
+  if (operator === '') return ''
   const lenient: Lookup = (other) => shown(other) ?? ''
   const words = fill(operand, lenient, lenient)
   const missing = `required variable ${name} is missing a value`

@@ -46,16 +46,16 @@ export function checkText(
     return
   }
   for (const { name, operator } of references) {
-    const needsValue = operator === '' || operator.endsWith('?')
     if (!scope.has(name)) {
-      if (needsValue) faults.add(key, unknown(name, scope))
+      if (operator.endsWith('?')) faults.add(key, unknown(name, scope))
+      else if (operator === '') notes.note(key, `${unknown(name, scope)}. As in Compose, an empty text stands here`)
       else notes.note(key, `${name} is no parameter, so it is never set here`)
     } else if (scope.isFile(name)) {
       faults.add(key, `${name} is a file: it gets into a container by \`configs.NAME.environment\``)
     } else if (scope.isSecret(name) && !inMemory) {
       faults.add(key, `${name} is a secret, which would be seen here: ${SECRET_REMEDY}`)
     } else if (operator === '' && scope.isOptional(name)) {
-      faults.add(key, `${name} may be left out: write \${${name}:-} for an empty text, or give it a default`)
+      notes.note(key, `${name} may be left out: then an empty text stands here, as in Compose`)
     }
   }
 }

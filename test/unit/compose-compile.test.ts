@@ -208,17 +208,31 @@ describe("a template's parameters", () => {
       content(env(text))
     }
     one(
-      env('${TITEL}'),
+      env('${TITEL?}'),
       /^7 services.web.environment.X: there is no variable TITEL \(did you mean TITLE\?\): its parameters are TITLE, OPT/,
     )
-    one(env('${LEASE_HOST}'), /there is no variable LEASE_HOST/)
-    one(env('${OPT}'), /OPT may be left out: write \$\{OPT:-\}/)
+    one(env('${LEASE_HOST:?}'), /there is no variable LEASE_HOST/)
     one(env('${TITLE'), /^7 services.web.environment.X: invalid interpolation format/)
-    const { notes } = run(env('${OTHER:-text}'))
-    assert.deepEqual(
-      notes.map(({ key, message }) => `${key}: ${message}`),
-      ['services.web.environment.X: OTHER is no parameter, so it is never set here'],
-    )
+  })
+
+  it('are an empty text where they are not set, as in Compose, which is a note', () => {
+    const env = (text: string) =>
+      withParameters('{TITLE: {}, OPT: {required: false}}', `    environment: {X: "${text}"}\n`)
+    const noted: [string, RegExp][] = [
+      [
+        '${TITEL}',
+        /^7 services.web.environment.X: there is no variable TITEL \(did you mean TITLE\?\): .* an empty text/,
+      ],
+      ['$LEASE_HOST', /^7 services.web.environment.X: there is no variable LEASE_HOST: .* an empty text/],
+      ['${OPT}', /^7 services.web.environment.X: OPT may be left out: then an empty text/],
+      ['${OTHER:-text}', /^7 services.web.environment.X: OTHER is no parameter, so it is never set here/],
+    ]
+    for (const [text, expected] of noted) {
+      content(env(text))
+      const notes = run(env(text)).notes.map(({ line, key, message }) => `${line} ${key}: ${message}`)
+      assert.equal(notes.length, 1, notes.join())
+      assert.match(notes[0] ?? '', expected)
+    }
   })
 
   it('are tried with samples: only what is wrong with every value is a fault', () => {
@@ -321,7 +335,7 @@ describe("a template's files", () => {
       'x-orchestrator-file-1': { content: 'hi ${LEASE_HOSTNAME}' },
       'x-orchestrator-file-2': { file: './b.sh' },
     })
-    one(text('{/srv/a: {content: "${NOPE}"}}'), /^4 x-orchestrator.files.\/srv\/a.content: there is no variable NOPE/)
+    one(text('{/srv/a: {content: "${NOPE?}"}}'), /^4 x-orchestrator.files.\/srv\/a.content: there is no variable NOPE/)
     one(text('{/srv/a: {file: ../x}}'), /^4 x-orchestrator.files.\/srv\/a.file: expected a path below/)
     one(text('{/srv/a: {content: x, service: bd}}'), /^4 x-orchestrator.files.\/srv\/a: there is no service bd/)
   })
@@ -416,7 +430,7 @@ describe('a derived template', () => {
   it('gives its base nothing but values that it declares', () => {
     const refused: [string, RegExp][] = [
       ['{TITLE: much too long}', /set.TITLE: expected at most 10 characters/],
-      ['{TITLE: "${WHO}"}', /set.TITLE: there is no variable WHO/],
+      ['{TITLE: "${WHO?}"}', /set.TITLE: there is no variable WHO/],
       ['{COLOUR: green}', /set.COLOUR: expected one of red, blue/],
       ['{LOGO: text}', /set.LOGO: is a parameter of the type file/],
       ['{LOGO: {file: ../x}}', /set.LOGO.file: expected a path below/],

@@ -67,7 +67,7 @@ describe('the environment of a service', () => {
     refused('a.env', '', /a.env:3: has a quote that is not closed/, '\n\nA="1\n\nB=2')
     refused('a.env', '', /a.env:1: expected nothing but a comment/, 'A="1" 2')
     refused('a.env', '', /a.env:1: expected NAME=VALUE/, 'A B=1')
-    refused('a.env', '', /a.env:2: B: the variable NONE is not set/, 'A=1\nB=$NONE')
+    refused('a.env', '', /a.env:2: B: required variable NONE is missing/, 'A=1\nB=${NONE?}')
     refused('a.env', '', /a.env:1: A: invalid interpolation format/, 'A=${')
     refused('a.env', '', /a.env:2: NONE has no value/, 'A=1\nNONE\n')
     refused('a.env', '', /NUL/, 'A=\0')
