@@ -8,9 +8,12 @@ export function hasCode(error: unknown, code: string): boolean {
   return error instanceof ContainerFailure && error.code === code
 }
 
+/** Codes of failures after which it may have been done all the same. */
+const UNCLEAR: readonly string[] = ['engine-unreachable', 'engine-failed', 'start-raced']
+
 /** Whether the engine itself said no: after a lost connection, a cancel or a deadline it may have done it all the same. */
 export function isRefusal(error: unknown): boolean {
-  return error instanceof OrchestratorError && error.code !== 'engine-unreachable' && error.code !== 'engine-failed'
+  return error instanceof OrchestratorError && !UNCLEAR.includes(error.code)
 }
 
 /**
@@ -22,6 +25,9 @@ const KILLED_TRACES = /\b((already|file) exists|id already in use)\b/i
 
 /** What a start says of a container whose removal a killed engine had begun (moby, daemon/start.go): "dead" in lists. */
 const HALF_REMOVED = /marked for removal/i
+
+/** What runc says now and then of a container that nobody else starts; the next start finds it as it should be. */
+const START_RACED = /cannot start an already running container/i
 
 /** What a creation says when the image of that name is there, but for another platform (moby, daemon/images). */
 const OTHER_PLATFORM = /does not match the specified platform|does not provide the specified platform/i
@@ -36,8 +42,8 @@ interface EngineAnswer {
 
 /**
  * Gives an engine's failure its code: `engine-unreachable`, `image-missing`, `not-found`, `name-conflict`,
- * `removal-under-way`, `not-modified`, `not-startable` (this container never will be again), `engine-refused` (a request
- * that will be refused again) or `engine-failed`.
+ * `removal-under-way`, `not-modified`, `not-startable` (this container never will be again), `start-raced` (it will be at
+ * once), `engine-refused` (a request that will be refused again) or `engine-failed`.
  */
 export function engineError(what: string, socketPath: string, cause: unknown): ContainerFailure {
   const answer = (typeof cause === 'object' && cause !== null ? cause : {}) as EngineAnswer
@@ -66,6 +72,7 @@ export function engineError(what: string, socketPath: string, cause: unknown): C
       true,
     )
   }
+  if (status >= 500 && START_RACED.test(said)) return failure('start-raced', `${what} failed: ${said}`, true)
   if (status === 409 || status >= 500) return failure('engine-failed', `${what} failed: ${said}`, true)
   return failure('engine-refused', `the engine refused to ${what}: ${said}`)
 }
