@@ -10,10 +10,14 @@ import { launch } from './processes.ts'
 /** Where the samples' templates are: a folder each. */
 export const SAMPLES_DIRECTORY = join(SOURCE_DIRECTORY, 'docs/samples')
 
-/** A rule by which matching leases become a sample, with what the sample asks for. @param match as in a rules file */
-export function sampleRule(name: string, match: object): object {
+/**
+ * A rule by which matching leases become a sample, with what the sample asks for.
+ * @param match as in a rules file
+ * @param lifetime likewise; without it, the sample's own
+ */
+export function sampleRule(name: string, match: object, lifetime?: object): object {
   const parameters = name === 'challenge' ? { FLAG } : {}
-  return { name, match, give: { template: name, parameters } }
+  return { name, match, give: { template: name, parameters, ...(lifetime ? { lifetime } : {}) } }
 }
 const FLAG = 'flag{plugged-in-and-found}'
 

@@ -223,7 +223,9 @@ export class Site {
     const { template = 'sample' } = this.#options
     if (template !== 'sample') {
       cpSync(join(SAMPLES_DIRECTORY, template), join(catalog, template), { recursive: true })
-      writeFileSync(join(catalog, 'rules.yaml'), stringify({ rules: [sampleRule(template, {})] }))
+      // Nobody waits for the end of a sample's grace.
+      const rules = [sampleRule(template, {}, { grace: '0s' })]
+      writeFileSync(join(catalog, 'rules.yaml'), stringify({ rules }))
     }
     const { places } = this.#lab
     const orchestrator = {
