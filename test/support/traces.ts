@@ -36,7 +36,9 @@ async function lines(
     .map((found) => `${kind} ${found}`)
 }
 
+/** A process that ended is none, though its new parent, init, may take minutes to ask for its exit code. */
 function ours(line: string): string | undefined {
+  if (line.endsWith('<defunct>')) return undefined
   const daemon = /\b(dockerd|containerd|dnsmasq|dhcpcd|postgres|unionize|orchestrator)\b/
   return daemon.test(line) && !/test\/run\.ts|npm|run\.sh| ps /.test(line) ? line.trim() : undefined
 }
