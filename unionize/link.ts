@@ -48,9 +48,9 @@ export interface LinkOptions {
   readonly url: string
   readonly identity: () => Promise<Identity>
   readonly hello: () => Promise<Omit<Extract<FromHost, { type: 'hello' }>, 'type' | 'protocol'>>
-  /** Takes a request; `answer` sends while that connection lasts, `signal` is aborted when it ends. */
   /** Called when a connection stands: what was {@link Link.observed} before may not have been heard. */
   readonly connected: () => void
+  /** Takes a request; `answer` sends while that connection lasts, `signal` is aborted when it ends. */
   readonly request: (request: Request, answer: (message: FromHost) => Promise<void>, signal: AbortSignal) => void
   readonly log: Log
   /** Called at every change. */

@@ -98,6 +98,14 @@ describe('orctl', () => {
     assert.equal(data.name, 'device1')
   })
 
+  test('describes a lease, by whatever names it', async () => {
+    for (const name of ['device2', 'fd00:c::1002']) {
+      const people = await orctl('describe', 'lease', name)
+      assert.match(people.out, /^Address: +fd00:c::1002\nState: +active\nInstance: +i-\w+\nHostname: +device2\n/)
+    }
+    assert.equal((await orctl('describe', 'lease', 'device2', '-o', 'name')).out, 'fd00:c::1002\n')
+  })
+
   test('ends with the promised exit codes and says what to do, on standard error alone', async () => {
     const wrong = join(directory, 'wrong-token')
     writeFileSync(wrong, 'orc_wrong')

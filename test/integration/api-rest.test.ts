@@ -236,6 +236,8 @@ onBothStores('the REST API', (open: OpenStore) => {
       .expect('Content-Type', /text\/plain/)
     assert.equal(answer.text, 'device1 7\nsecond\n')
     await get(api, '/v1/instances/device1/logs?service=absent').expect(503)
+    await get(api, '/v1/instances/device1/logs?service=my_db').expect(200)
+    await get(api, '/v1/instances/device1/logs?service=-x').expect(400)
     await get(api, '/v1/instances/nobody/logs').expect(404)
   })
 })

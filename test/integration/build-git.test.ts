@@ -193,16 +193,17 @@ describe('a git repository as a source', () => {
     await until('no git is left', () => gitProcesses(around).length === 0)
   })
 
-  it('fetched by ssh is given up with the ssh that git started', async () => {
+  /** Begins to fetch by an ssh that is this script, waits until it is as told, and gives up. @returns the folder of the ssh */
+  async function givenUp(url: string, script: string, stands: () => boolean): Promise<string> {
     const bin = mkdtempSync(join(around, 'bin-'))
-    writeFileSync(join(bin, 'ssh'), '#!/bin/sh\necho "$@" >"$0.called"\nexec sleep 600\n', { mode: 0o755 })
+    writeFileSync(join(bin, 'ssh'), `#!/bin/sh\n${script}\n`, { mode: 0o755 })
     const path = process.env['PATH']
     process.env['PATH'] = `${bin}:${path}`
     const over = new AbortController()
     try {
-      const fetching = fetchTo({ url: "git@host.example:it's $(odd).git" }, over.signal)
+      const fetching = fetchTo({ url }, over.signal)
       fetching.catch(() => {})
-      await until('ssh runs', () => gitProcesses(around).some((command) => command.startsWith('sleep')))
+      await until('git is that far', stands)
       over.abort(new Error('enough'))
       await assert.rejects(fetching, /enough/)
       await until('nothing of it is left', () => gitProcesses(around).length === 0)
@@ -210,31 +211,21 @@ describe('a git repository as a source', () => {
       over.abort()
       process.env['PATH'] = path
     }
+    return bin
+  }
+
+  it('fetched by ssh is given up with the ssh that git started', async () => {
+    const runs = () => gitProcesses(around).some((command) => command.startsWith('sleep'))
+    const script = 'echo "$@" >"$0.called"\nexec sleep 600'
+    const bin = await givenUp("git@host.example:it's $(odd).git", script, runs)
     const called = readFileSync(join(bin, 'ssh.called'), 'utf8')
     assert.match(called, /^-o BatchMode=yes .*git@host\.example git-upload-pack 'it'\\''s \$\(odd\)\.git'\n$/)
   })
 
   it('is given up also when git has ended and what it started has not', async () => {
-    const bin = mkdtempSync(join(around, 'bin-'))
-    writeFileSync(join(bin, 'ssh'), '#!/bin/sh\nsleep 600 </dev/null >/dev/null &\n', { mode: 0o755 })
-    const path = process.env['PATH']
-    process.env['PATH'] = `${bin}:${path}`
-    const over = new AbortController()
-    try {
-      const fetching = fetchTo({ url: 'git@host.example:x.git' }, over.signal)
-      fetching.catch(() => {})
-      const isAlone = () =>
-        gitProcesses(around)
-          .map((command) => command.split('\0')[0])
-          .join() === 'sleep'
-      await until('only that is left', isAlone)
-      over.abort(new Error('enough'))
-      await assert.rejects(fetching, /enough/)
-      await until('nothing of it is left', () => gitProcesses(around).length === 0)
-    } finally {
-      over.abort()
-      process.env['PATH'] = path
-    }
+    const commands = () => gitProcesses(around).map((command) => command.split('\0')[0])
+    const isAlone = () => commands().join() === 'sleep'
+    await givenUp('git@host.example:x.git', 'sleep 600 </dev/null >/dev/null &', isAlone)
   })
 
   it('with a password in its URL shows that in no command line and no message', async (t) => {

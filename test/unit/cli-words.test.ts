@@ -5,9 +5,10 @@ import { plain } from '../../common/plain.ts'
 import { aligned } from '../../common/table.ts'
 import { eventMessages } from '../../orchestrator/api/event-messages.ts'
 import { Refused, ServerUnreachable } from '../../orchestrator/api/transport.ts'
-import type { InstanceDetailShape, InstanceShape } from '../../orchestrator/api/wire.ts'
+import type { InstanceDetailShape, InstanceShape, LeaseShape } from '../../orchestrator/api/wire.ts'
 import { age, span, until } from '../../orchestrator/cli/ages.ts'
 import { describedInstance } from '../../orchestrator/cli/described-instance.ts'
+import { describedLease } from '../../orchestrator/cli/described-lease.ts'
 import { exitCodeOf, NoToken, NotFound, Usage } from '../../orchestrator/cli/exit.ts'
 import { appended, shown } from '../../orchestrator/cli/output.ts'
 import { instancesResource, resourceOf } from '../../orchestrator/cli/resources.ts'
@@ -120,6 +121,30 @@ test('an instance is described with its timeline, its error and its events', () 
   assert.match(text, /Next step: +in 5s/)
   assert.match(text, /reachable +80 +\+19 +it answered/)
   assert.match(text, / {2}1m +error +instance\.failed +no such image/)
+})
+
+test('a lease is described with why it has no instance, and when it ended', () => {
+  const lease: LeaseShape = {
+    owner: instance.owner,
+    address: 'fd00:c::7',
+    state: 'active',
+    source: 'h1',
+    hostname: null,
+    mac: null,
+    tags: ['lab', 'red'],
+    expiresAt: '2026-01-01T01:10:00Z',
+    grantedAt: '2026-01-01T00:09:00Z',
+    updatedAt: '2026-01-01T00:09:00Z',
+    endedAt: null,
+    instance: null,
+    refusal: 'the quota of 1 instance is used up',
+  }
+  const text = describedLease(lease, now)
+  assert.match(text, /Instance: +error: the quota of 1 instance is used up\n/)
+  assert.match(text, /Tags: +lab, red\n/)
+  assert.match(text, /Expires: +in 1h/)
+  const ended = { ...lease, state: 'ended', endedAt: '2026-01-01T00:09:00Z', refusal: null } as const
+  assert.match(describedLease(ended, now), /Instance: +-\n[\s\S]*Ended: +1m ago/)
 })
 
 test('every kind of failure has its exit code', () => {

@@ -251,6 +251,7 @@ describe("a template's parameters", () => {
     assert.deepEqual(content(image('{V: {}}', 'nginx:${V}')).images, [])
     assert.deepEqual(content(image('{}', 'nginx:${TAG:-2}')).images, ['nginx:2'])
     assert.deepEqual(content(image('{}', 'nginx:${LEASE_IAID}')).images, [])
+    assert.deepEqual(content(`${PAGE}    pull_policy: never\n`).images, [])
   })
 
   it('that are secrets end up in files in memory and nowhere else', () => {

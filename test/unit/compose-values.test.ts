@@ -6,7 +6,7 @@ import { booleanOf, modeOf } from '../../orchestrator/compose/stack/reading.ts'
 import { sizeOf } from '../../orchestrator/compose/stack/sizes.ts'
 import { wordsOf } from '../../orchestrator/compose/stack/words.ts'
 import type { Json } from '../../orchestrator/domain/template.ts'
-import { assertRefused, assertWeb, readWeb, refusedAt } from '../support/compose-stacks.ts'
+import { assertRefused, assertWeb, plainService, readWeb, refusedAt } from '../support/compose-stacks.ts'
 
 const MIB = 1024 * 1024
 
@@ -149,6 +149,15 @@ describe('the process of a service', () => {
     assertWeb({ init: false, tty: 'false', stdin_open: false, read_only: 'no', privileged: false }, {})
     assertWeb({ stop_signal: 'SIGUSR1', stop_grace_period: '1m30s' }, { stopSignal: 'SIGUSR1', stopGraceMs: 90_000 })
     assertWeb({ platform: 'linux/arm64' }, { platform: 'linux/arm64' })
+  })
+
+  it('is told by a note that a signal is never sent where nothing waits for its end', () => {
+    const { services, notes } = readWeb({ stop_signal: 'SIGUSR1' })
+    assert.deepEqual(services, [plainService({ stopSignal: 'SIGUSR1' })])
+    assert.deepEqual(
+      notes.map(({ key }) => key),
+      ['services.web.stop_signal'],
+    )
   })
 
   it('is refused where it cannot be started so, at the exact key', () => {

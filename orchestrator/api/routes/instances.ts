@@ -1,6 +1,7 @@
 import { type Response, Router } from 'express'
 import { z } from 'zod'
 import type { Clock } from '../../../common/clock.ts'
+import { serviceName } from '../../../common/service-spec.ts'
 import type { Host } from '../../domain/host.ts'
 import type { Instance } from '../../domain/instance.ts'
 import type { Intake } from '../../intake.ts'
@@ -31,10 +32,7 @@ const listQuery = z.strictObject({ all: flagParameter })
 const logsQuery = z.strictObject({
   tail: z.coerce.number().int().min(0).max(100_000).default(200),
   follow: flagParameter,
-  service: z
-    .string()
-    .regex(/^[a-z0-9]([a-z0-9_-]{0,29}[a-z0-9])?$/)
-    .optional(),
+  service: serviceName.optional(),
 })
 /** An id or a name: nothing else is looked up. */
 const idOrName = z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/)
