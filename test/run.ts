@@ -24,8 +24,8 @@ if (values.help) {
   process.exit(0)
 }
 
-/** Minutes for all files of a kind: a file that hangs is ended and named, where --test-timeout ends single tests alone. */
-const MOST_MINUTES = { together: 20, alone: 60 } as const
+/** Minutes for all files of a kind; test/support/in-time.ts ends single files before. */
+const MOST_MINUTES = { together: 20, alone: 65 } as const
 
 /** Runs a command in the open, for so long at most, and returns whether it succeeded. */
 function step(title: string, command: string, args: readonly string[], minutes = 10): Promise<boolean> {
@@ -60,7 +60,14 @@ function filesOf(parts: readonly string[]): string[] {
 
 function runTests(title: string, files: readonly string[], concurrency: number, minutes: number): Promise<boolean> {
   if (files.length === 0) return Promise.resolve(true)
-  const options = ['--test', `--test-concurrency=${concurrency}`, '--test-timeout=900000', '--test-reporter=spec']
+  const options = [
+    '--import',
+    './test/support/in-time.ts',
+    '--test',
+    `--test-concurrency=${concurrency}`,
+    '--test-timeout=900000',
+    '--test-reporter=spec',
+  ]
   return step(title, process.execPath, [...options, ...files], minutes)
 }
 

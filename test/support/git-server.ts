@@ -54,8 +54,7 @@ export async function startGitServer(): Promise<GitServer> {
       return git(path, 'rev-parse', 'HEAD')
     },
     async [Symbol.asyncDispose]() {
-      child.kill('SIGKILL')
-      await once(child, 'exit')
+      if (child.kill('SIGKILL')) await once(child, 'exit')
       rmSync(directory, { recursive: true })
     },
   }
