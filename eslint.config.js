@@ -22,6 +22,16 @@ export const zones = [
   only(`${o}/compose`, './compose', './domain'),
   only(`${o}/catalog`, './catalog', './compose', './domain', './store/store.ts', './pki/seal.ts'),
   only(`${o}/builds`, './builds', './domain', './store/store.ts'),
+  {
+    target: `${o}/access`,
+    from: o,
+    except: ['./access', './backends', './domain', './store/store.ts', './pki/seal.ts'],
+  },
+  {
+    target: `${o}/access`,
+    from: `${o}/backends`,
+    except: ['./backend.ts', './call-metrics.ts', './checks.ts', './guarded.ts', './load.ts'],
+  },
   only(`${o}/intake.ts`, './domain', './store/store.ts', './catalog/choose.ts', './instantiation.ts'),
   only(`${o}/instantiation.ts`, './domain', './store/store.ts', './catalog/choose.ts'),
   only(`${o}/store`, './store', './domain'),
@@ -48,12 +58,37 @@ export const zones = [
     './catalog/sources.ts',
     './catalog/compiled.ts',
     './catalog/rules-file.ts',
+    ...['config', 'config-content', 'config-ignition', 'config-cloud'].map((n) => `./backends/coreos/machines/${n}.ts`),
   ),
-  ...['docker', 'fake'].map((b) => only(`${o}/backends/${b}`, `./backends/${b}`, './backends/backend.ts', './domain')),
+  ...['docker', 'fake', 'swarm', 'cloud', 'coreos/!(machines)/**', 'coreos/*.ts'].map((b) =>
+    only(
+      `${o}/backends/${b}`,
+      `./backends/${b.replace(/\/.*/, '')}`,
+      './backends/backend.ts',
+      './backends/generations.ts',
+      './domain',
+    ),
+  ),
+  only(
+    `${o}/backends/coreos/machines`,
+    './backends/coreos',
+    './backends/backend.ts',
+    './domain',
+    './compose/document.ts',
+    './compose/faults.ts',
+  ),
+  { target: `${o}/backends/*.ts`, from: o, except: ['./backends', './domain'] },
 ]
 
 const adapters = {
-  dockerode: ['unionize/engine/containers.ts', 'unionize/engine/calls.ts', 'unionize/images/engine.ts'],
+  dockerode: [
+    'unionize/engine/containers.ts',
+    'unionize/engine/calls.ts',
+    'unionize/images/engine.ts',
+    'orchestrator/backends/swarm/engine.ts',
+  ],
+  ssh2: ['orchestrator/backends/coreos/ssh.ts'],
+  '@aws-sdk/client-ec2': ['orchestrator/backends/cloud/providers/ec2/calls/*.ts'],
   knex: ['orchestrator/store/*.ts'],
   koffi: ['unionize/wiring/kernel/*.ts', 'common/systemd.ts'],
   chokidar: ['unionize/leases/**/*.ts', 'orchestrator/catalog/directory.ts'],

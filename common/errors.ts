@@ -9,11 +9,18 @@ import { inspect } from 'node:util'
 export class OrchestratorError extends Error {
   readonly code: string
   readonly retryable: boolean
-  constructor(code: string, message: string, options: { retryable?: boolean; cause?: unknown } = {}) {
+  /** Milliseconds after which trying again makes sense, where whoever refused said so. */
+  readonly retryAfterMs: number | undefined
+  constructor(
+    code: string,
+    message: string,
+    options: { retryable?: boolean; retryAfterMs?: number | undefined; cause?: unknown } = {},
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.name = new.target.name
     this.code = code
     this.retryable = options.retryable ?? false
+    this.retryAfterMs = options.retryAfterMs
   }
 }
 
@@ -28,11 +35,18 @@ export class InvalidInput extends OrchestratorError {
 
 /** The host could not be asked. Says nothing about what runs there. */
 export class HostUnreachable extends OrchestratorError {
-  constructor(host: string, message: string, options: { cause?: unknown } = {}) {
+  constructor(host: string, message: string, options: { retryAfterMs?: number | undefined; cause?: unknown } = {}) {
     super('host-unreachable', `host ${host} cannot be reached: ${message}`, {
       retryable: true,
       ...options,
     })
+  }
+}
+
+/** There is no room for it: a quota, a limit or a full machine. Another place may have some, or this one later. */
+export class NoRoom extends OrchestratorError {
+  constructor(message: string, options: { retryAfterMs?: number | undefined; cause?: unknown } = {}) {
+    super('no-room', message, { retryable: true, ...options })
   }
 }
 

@@ -5,8 +5,8 @@ import { OrchestratorError } from '../common/errors.ts'
 export class LabError extends OrchestratorError {}
 
 export interface CommandOptions {
-  /** Text for its standard input; without it, that is empty. */
-  readonly input?: string
+  /** For its standard input; without it, that is empty. */
+  readonly input?: string | Buffer
   readonly environment?: Readonly<Record<string, string>>
   /** Milliseconds after which it is killed; 30,000 unless told. */
   readonly timeoutMs?: number

@@ -10,6 +10,17 @@ const MACHINE_SOCKET = '/var/run/docker.sock'
 
 export type Say = (text: string) => void
 
+/** What an engine of the lab's own is, beyond one of its kind. */
+export interface EngineShape {
+  /** Its host name; the machine's own unless told. */
+  readonly hostName?: string
+  /** Further arguments of dockerd, and variables of its environment. */
+  readonly arguments?: readonly string[]
+  readonly environment?: Readonly<Record<string, string>>
+  /** Makes what its network namespace is to have, before it starts. */
+  readonly connect?: (namespace: string) => Promise<void>
+}
+
 /**
  * The Docker engine of a lab: one that runs on the machine already, left as it was, or one of our own in a network and a
  * mount namespace, so that the machine's own network sees nothing of it. Its images stay in the cache between runs.
@@ -20,10 +31,12 @@ export class LabEngine {
   readonly docker: Docker
   /** True: started by the lab, so it may be stopped and killed. */
   readonly own: boolean
+  readonly #shape: EngineShape
   #home: LabProcess | undefined
   #dockerd: LabProcess | undefined
 
-  private constructor(prefix: string, socket: string, own: boolean) {
+  private constructor(prefix: string, socket: string, own: boolean, shape: EngineShape = {}) {
+    this.#shape = shape
     this.prefix = prefix
     this.socket = socket
     this.own = own
@@ -37,16 +50,23 @@ export class LabEngine {
   }
 
   /** Finds the machine's engine or starts one. @param own never the machine's: it is to be stopped and killed */
-  static async open(prefix: string, say: Say, signal?: AbortSignal, own = false): Promise<LabEngine> {
+  static async open(
+    prefix: string,
+    say: Say,
+    signal?: AbortSignal,
+    own = false,
+    shape: EngineShape = {},
+  ): Promise<LabEngine> {
     const machine = own ? undefined : await LabEngine.ofMachine(prefix)
     if (machine !== undefined) {
       say(`using the Docker engine that runs here (${await machine.version()})`)
       return machine
     }
-    const started = new LabEngine(prefix, join(runDirectory(prefix, 'engine'), 'docker.sock'), true)
+    const started = new LabEngine(prefix, join(runDirectory(prefix, 'engine'), 'docker.sock'), true, shape)
     await removeOwnEngine(prefix)
     await run('ip', ['netns', 'add', engineNamespace(prefix)], { signal })
     await run('ip', ['-n', engineNamespace(prefix), 'link', 'set', 'lo', 'up'], { signal })
+    await shape.connect?.(engineNamespace(prefix))
     await started.start(signal)
     say(`started a Docker engine of the lab's own (${await started.version()})`)
     return started
@@ -69,11 +89,12 @@ export class LabEngine {
     const etc = runDirectory(this.prefix, 'engine', 'etc')
     writeFileSync(join(etc, 'daemon.json'), '{}\n')
     if (!this.#home?.running) {
+      const hostName = this.#shape.hostName === undefined ? '' : `hostname ${quoted(this.#shape.hostName)}\n`
       // Holds the mount namespace, so that a new dockerd finds the mounts of a killed one.
       this.#home = launch(this.prefix, {
         name: 'engine-home',
         namespace: engineNamespace(this.prefix),
-        prepare: `mkdir -p /etc/docker\nmount --bind ${quoted(etc)} /etc/docker`,
+        prepare: `${hostName}mkdir -p /etc/docker\nmount --bind ${quoted(etc)} /etc/docker`,
         command: ['sleep', 'infinity'],
       })
       const home = this.#home
@@ -88,7 +109,9 @@ export class LabEngine {
         ...['--data-root', join(CACHE_DIRECTORY, 'engines', this.prefix), '--exec-root', join(state, 'exec')],
         ...['--pidfile', join(state, 'dockerd.pid'), '--config-file', join(etc, 'daemon.json')],
         ...['--exec-opt', 'native.cgroupdriver=cgroupfs', '--cgroup-parent', `/${cgroup(this.prefix)}`],
+        ...(this.#shape.arguments ?? []),
       ],
+      ...(this.#shape.environment && { environment: this.#shape.environment }),
     })
     await this.#dockerd.ready(async () => (await this.version()) !== undefined, 30_000, signal)
   }

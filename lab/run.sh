@@ -72,6 +72,10 @@ need git git
 need zip zip
 need patch patch
 need busybox busybox
+need ignition ignition-validate
+need systemd-container systemd-nspawn
+need openssh-client ssh ssh-keygen
+need e2fsprogs mkfs.ext4
 command -v dockerd >/dev/null || engine_answers || missing="$missing docker.io"
 ldconfig -p | grep -q 'libnftables\.so\.1 ' || missing="$missing libnftables1"
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"

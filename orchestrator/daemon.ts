@@ -1,23 +1,28 @@
 import { join } from 'node:path'
 import { Registry } from '@prometheus-io/client'
 import { systemClock } from '../common/clock.ts'
+import { suggestion } from '../common/config.ts'
 import { InvalidInput, OrchestratorError, wording } from '../common/errors.ts'
 import { parsePrefix } from '../common/ipv6.ts'
 import type { Log } from '../common/log.ts'
+import { type Access, openAccess } from './access/access.ts'
 import { hostsSocket } from './api/hosts/socket.ts'
 import { apiMetrics } from './api/metrics.ts'
 import { startApi } from './api/server.ts'
 import type { Backend, LogOptions } from './backends/backend.ts'
 import { dockerBackend } from './backends/docker/docker.ts'
+import { kinds } from './backends/kinds.ts'
 import { type Builds, startBuilds } from './builds/builds.ts'
 import type { CatalogContext } from './catalog/apply.ts'
 import { createCatalog } from './catalog/catalog.ts'
 import { createChooser } from './catalog/choose.ts'
 import { followDirectory } from './catalog/directory.ts'
 import type { Instance } from './domain/instance.ts'
+import { estimateOf } from './domain/price.ts'
 import type { Template } from './domain/template.ts'
 import { hostNews } from './host-news.ts'
 import { createIntake, type Intake } from './intake.ts'
+import { machinesOf, startMachines } from './machines.ts'
 import { type ControlMetrics, controlMetrics } from './metrics.ts'
 import { openAuthority } from './pki/authority.ts'
 import { openSeal, type Seal } from './pki/seal.ts'
@@ -25,6 +30,7 @@ import { serverIdentity } from './pki/server-identity.ts'
 import { firstApiToken } from './pki/tokens.ts'
 import { type Preparation, startPreparation } from './preparation.ts'
 import { pruneRegularly } from './pruning.ts'
+import type { Ways } from './reconciler/context.ts'
 import { type Reconciler, startReconciler } from './reconciler/reconciler.ts'
 import type { Settings } from './settings.ts'
 import { openStore } from './store/knex.ts'
@@ -91,17 +97,27 @@ async function compose(ground: Ground): Promise<Omit<Daemon, 'stop'>> {
   const metrics = apiMetrics(registry)
 
   let actors: Actors | undefined
+  let access: Access | undefined
   const chooser = createChooser({
     fallback: () => settings['templates.default'],
     trusted: settings['templates.trusted'],
     seal,
+    price: (backend, template) => estimateOf(access?.backends.get(backend), template),
   })
   const pool = { prefix: parsePrefix(settings['instances.prefix']), reserved: settings['instances.reserved'] }
   const intake = createIntake({ store, clock, pool, chooser, wake: () => actors?.reconciler.wake() })
   const news = hostNews({ acting: () => actors, store, metrics: control, clock, log })
   const hosts = hostsSocket({ store, intake, clock, log, news, version, livenessMs: LIVENESS_MS, metrics })
-  const backends = new Map<string, Backend>()
-  for (const backend of [dockerBackend({ agents: hosts })]) backends.set(backend.name, backend)
+  access = await openAccess({
+    ...{ store, seal, clock, log, registry, kinds },
+    setting: settings.backends,
+    packages: settings['packages.directory'],
+    beside: [dockerBackend({ agents: hosts })],
+    wake: () => actors?.reconciler.wake(),
+  })
+  const { backends, opened, desk } = access
+  // They end after everything that uses them.
+  ends.push(access.close)
 
   const context = catalogContext(ground, backends, () => {
     actors?.preparation.changed()
@@ -115,7 +131,9 @@ async function compose(ground: Ground): Promise<Omit<Daemon, 'stop'>> {
     changed: () => actors?.preparation.changed(),
   })
   ends.push(() => builds.stop())
-  actors = startActors(ground, backends, intake, builds)
+  actors = startActors(ground, backends, hosts.ways, intake, builds)
+  const machines = machinesOf(opened)
+  startMachines(machines, { store, clock, wake: () => actors?.reconciler.wake() })
   const prune = async () => {
     await store.prune(settings['events.keep'], clock.now())
     await builds.prune()
@@ -133,6 +151,9 @@ async function compose(ground: Ground): Promise<Omit<Daemon, 'stop'>> {
     intake,
     catalog,
     builds,
+    backends: desk.backends,
+    credentials: desk.credentials,
+    machines,
     logs: (instance, options, signal) => instanceLogs(backends, store, instance, options, signal),
     hosts,
     metrics,
@@ -152,7 +173,13 @@ async function compose(ground: Ground): Promise<Omit<Daemon, 'stop'>> {
   }
 }
 
-function startActors(ground: Ground, backends: ReadonlyMap<string, Backend>, intake: Intake, builds: Builds): Actors {
+function startActors(
+  ground: Ground,
+  backends: ReadonlyMap<string, Backend>,
+  ways: Ways,
+  intake: Intake,
+  builds: Builds,
+): Actors {
   const { settings, store, log, seal, control, ends } = ground
   const clock = systemClock
   const preparation = startPreparation({ store, clock, log, backends, wanted: builds.wanted })
@@ -163,6 +190,7 @@ function startActors(ground: Ground, backends: ReadonlyMap<string, Backend>, int
       clock,
       log,
       backends,
+      ways,
       open: seal.openAll,
       random: Math.random,
       actionMs: settings['reconciler.action-seconds'] * 1000,
@@ -209,6 +237,12 @@ function checkTemplate(backends: ReadonlyMap<string, Backend>, template: Templat
     throw new InvalidInput('x-orchestrator.backend', `there is no backend ${template.backend}; there is ${known}`)
   }
   backend.checkTemplate(template)
+  for (const name of Object.keys(template.options ?? {})) {
+    if (!backends.has(name)) {
+      const known = [...backends.keys()]
+      throw new InvalidInput(`x-orchestrator.options.${name}`, `there is no backend ${name}${suggestion(name, known)}`)
+    }
+  }
 }
 
 /** There may be room now, or other rules. */
@@ -230,7 +264,11 @@ async function* instanceLogs(
   signal: AbortSignal,
 ): AsyncIterable<string> {
   const backend = backends.get(instance.backend)
-  const host = instance.host === null ? null : await store.host(instance.host)
+  const host =
+    instance.host === null ? null : backend?.targets ? { name: instance.host } : await store.host(instance.host)
+  if (backend !== undefined && backend.logs === undefined) {
+    throw new OrchestratorError('no-logs', `backend ${backend.name} cannot show what instances print`)
+  }
   if (backend?.logs === undefined || host === null) {
     throw new OrchestratorError('no-logs', `instance ${instance.name} has no output: it has not been placed on a host`)
   }

@@ -77,7 +77,7 @@ async function insert(
   hookAt: number,
   now: number,
 ): Promise<void> {
-  const { template, parameters, rule, backend, graceMs, mostMs } = choice
+  const { template, parameters, rule, backend, otherwise, price, graceMs, mostMs } = choice
   const id = newInstanceId()
   await tx.insertInstance({
     id,
@@ -87,7 +87,10 @@ async function insert(
     parameters,
     rule,
     backend,
+    otherwise,
     host: null,
+    reach: null,
+    price,
     wanted: 'running',
     generation: 1,
     state: 'pending',

@@ -126,7 +126,9 @@ async function prepare(
   if (host === null) return
   const wanted = await options.wanted()
   connection.told = JSON.stringify(wanted)
-  for (const backend of options.backends.values()) await backend.prepare?.(host, wanted, signal)
+  for (const backend of options.backends.values()) {
+    if (backend.targets === undefined) await backend.prepare?.(host, wanted, signal)
+  }
 }
 
 /** @param mostMs milliseconds to wait at most; null: however long it takes */

@@ -3,6 +3,7 @@ import { z } from 'zod'
 import type { SettingsOf } from '../common/config.ts'
 import { parsePrefix } from '../common/ipv6.ts'
 import { DEFAULT_PORT } from './api/wire.ts'
+import { backendsSchema } from './backends/load.ts'
 import { buildSettings } from './builds/settings.ts'
 
 const seconds = z.number().min(0).max(31_536_000)
@@ -63,6 +64,17 @@ export const settingsTable = {
     schema: z.array(label),
     default: [],
     summary: 'Templates that may weaken isolation: privileged, paths and devices of the host, and the like',
+  },
+  backends: {
+    schema: backendsSchema,
+    default: {},
+    summary:
+      'Places beside docker where instances run, by name: {kind: swarm, settings: {…}} or {package: NAME, settings: {…}}',
+  },
+  'packages.directory': {
+    schema: z.string().startsWith('/'),
+    default: '/usr/local/lib/orchestrator',
+    summary: 'Folder in whose node_modules packages of backends are installed',
   },
   ...buildSettings,
   'reconciler.concurrency': {

@@ -15,6 +15,8 @@ export const MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 export const SNAPSHOT_PART = 2000
 /** Lease events in one `leases` message at most: each is one transaction, during which an orchestrator on SQLite does nothing else. */
 export const MAX_BATCH = 32
+/** Ways of one host at most: owners whose instances are elsewhere. */
+export const MAX_WAYS = 10_000
 /** Bytes of `/orchestrator/outputs.json` at most; a larger one is not read, and that is told. */
 export const MAX_OUTPUTS_BYTES = 64 * 1024
 
@@ -128,6 +130,24 @@ const observed = z.object({
 })
 export type WireObserved = z.infer<typeof observed>
 
+/**
+ * Where an owner of this host finds an instance that is elsewhere: `routed`, with its own address, behind the next hop `via`;
+ * `translated`, at another address, to which it comes from the host's own.
+ */
+const way = z.object({
+  instance: instanceId,
+  generation: z.number().int().positive(),
+  owner: ipv6,
+  /** The instance's own address, of the instances' prefix. */
+  address: ipv6,
+  reach: z.discriminatedUnion('kind', [
+    z.object({ kind: z.literal('routed'), via: ipv6 }),
+    z.object({ kind: z.literal('translated'), address: ipv6 }),
+  ]),
+})
+export const waysShape = z.array(way).max(MAX_WAYS)
+export type WireWay = z.infer<typeof way>
+
 /** An image that the host is to have beforehand, and whence. `archive`: `GET` of {@link archivePath}, the engine's own save format. */
 const wantedImage = z.object({
   image: z.string().min(1).max(512),
@@ -159,6 +179,8 @@ export const fromHost = z.discriminatedUnion('type', [
       engine: z.string().max(256),
       kernel: z.string().max(256),
       instances: z.number().int().nonnegative(),
+      /** Where other hosts and machines reach this one; absent: it knows of none. */
+      address: ipv6.optional(),
     }),
   }),
   z.object({
@@ -227,6 +249,12 @@ export const toHost = z.discriminatedUnion('type', [
     generation: z.number().int().positive(),
   }),
   z.object({ type: z.literal('list'), id }),
+  /** Lead an owner to its instance elsewhere, in place of a former way to that instance. */
+  z.object({ type: z.literal('lead'), id, way }),
+  /** Take the way to an instance away, established connections too. */
+  z.object({ type: z.literal('unlead'), id, instance: instanceId, generation: z.number().int().positive() }),
+  /** All ways that this host is to have: exactly these; of an owner with several `my.instance` leads to the last. */
+  z.object({ type: z.literal('leads'), id, ways: waysShape }),
   /** All images that this host is to have; what we fetched or built there and is not named here may go. Answered when all are there. */
   z.object({ type: z.literal('images'), id, wanted: z.array(wantedImage).max(10_000) }),
   /**

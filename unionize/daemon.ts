@@ -22,15 +22,19 @@ import { createSandboxPool } from './instances/sandbox.ts'
 import { createSlots } from './instances/slots.ts'
 import { backgroundOf, takeStock } from './instances/stock.ts'
 import { createVolumes } from './instances/volumes.ts'
+import { createLeads } from './leads.ts'
 import { followJournal } from './leases/journal.ts'
 import { loadOffsets } from './leases/offsets.ts'
 import { followLeases } from './leases/source.ts'
 import { createLink, type Link } from './link.ts'
 import { hostFiles } from './networks/host-files.ts'
 import { createNetworks } from './networks/networks.ts'
+import { ownAddress } from './own-address.ts'
 import { createRequests } from './requests.ts'
 import type { Settings } from './settings.ts'
 import { createStanding, type Standing } from './standing.ts'
+import { followTasks } from './tasks/follow.ts'
+import { createTasks } from './tasks/tasks.ts'
 import { watchEngine } from './watch.ts'
 import { connectWiring } from './wiring/service/remote.ts'
 
@@ -110,6 +114,9 @@ export async function startDaemon(
     link?.notice({ level, code, message: message.slice(0, 4000) })
   }
   const instances = createInstances({ engine, assembly, orders, host, log, now, tell })
+  let address = ownAddress(settings['network.address'], undefined)
+  const leads = createLeads({ wiring, file: join(state, 'ways.json'), address: () => address, notice, now })
+  const tasks = createTasks({ engine, wiring, host, log, notice })
   const takeStockNow = async () => {
     await wiring.prepare({
       bridge: settings['network.bridge'],
@@ -120,18 +127,36 @@ export async function startDaemon(
     await ensurePauseImage(engine)
     await instances.settled()
     await takeStock({
-      ...{ engine, wiring, pool, orders, names, networks, instances, host, log, holds: assembly.holds, background },
+      ...{
+        engine,
+        wiring,
+        pool,
+        orders,
+        names,
+        networks,
+        instances,
+        tasks,
+        leads,
+        host,
+        log,
+        holds: assembly.holds,
+        background,
+      },
     })
   }
   const { signal } = stopping
   standing = createStanding({ takeStock: takeStockNow, notice, host, changed: tellStatus, signal })
   const { beside, engineReturned, engineAway } = standing
-  const request = createRequests({ instances, standing, stock, builder, log })
+  const request = createRequests({ instances, standing, stock, builder, leads, log })
   const hello = async () => ({ version, facts: await factsOf(engine, orders.count()) })
   const outputs = createOutputs({ engine, orders, notice, now })
   link = createLink({
     url: settings['server.url'],
     identity: () => loadIdentity(state),
+    address: (local) => {
+      address = ownAddress(settings['network.address'], local)
+      return address
+    },
     ...{ hello, request, log, connected: outputs.repeat },
     status: (text) => {
       linkStatus = text
@@ -142,6 +167,7 @@ export async function startDaemon(
   const filesFault = await files.fault()
   if (filesFault !== null) notice('warning', filesFault.code, `host ${host}: ${wording(filesFault)}`)
   await orders.load()
+  await leads.load()
   const { offsets, unreadable } = await loadOffsets(join(state, 'journal.json'))
   if (unreadable)
     notice('warning', 'journal-offset-lost', 'the saved journal offset cannot be read; reading from the beginning')
@@ -164,12 +190,14 @@ export async function startDaemon(
   const linked = firstOutcome.promise.then(() => link.run(hanging.signal))
   const graceMs = settings['orphans.grace-seconds'] * 1000
   const collector = createOrphanCollector({
-    ...{ engine, wiring, interfaces, pool, orders, files, instances, host, graceMs, log, now, holds: assembly.holds },
+    ...{ engine, wiring, interfaces, pool, orders, files, instances, tasks, host, graceMs, log, now },
+    holds: assembly.holds,
   })
   // Several times within their grace period, at least every minute and at most every two seconds.
   const collectMs = Math.min(60_000, Math.max(2_000, graceMs / 4))
   const collecting = regularly('look for leftovers', collectMs, () => beside(collector.collect), log, signal)
   const guarding = regularly('look at the firewall', GUARD_MS, () => beside(wiring.guard), log, signal)
+  const followingTasks = followTasks({ engine, tasks, standing, now, background, signal })
   const reading = outputs.watch(signal, instances.tellOutputs)
   const count = async () => link.dropped(await wiring.counters())
   const clearing = regularly('take away images', CLEAR_MS, stock.prune, log, signal)
@@ -182,7 +210,7 @@ export async function startDaemon(
       await Promise.race([instances.settled(), wait(FINISH_MS)])
       stopping.abort(new Error('unionize is stopping'))
       await Promise.all([pool.stop(), stock.stop()])
-      await Promise.all([following, watching, collecting, guarding, clearing, counting, reading])
+      await Promise.all([following, followingTasks, watching, collecting, guarding, clearing, counting, reading])
       hanging.abort(new Error('unionize is stopping'))
       await linked
       await journal.close()

@@ -48,6 +48,8 @@ export interface LinkOptions {
   readonly url: string
   readonly identity: () => Promise<Identity>
   readonly hello: () => Promise<Omit<Extract<FromHost, { type: 'hello' }>, 'type' | 'protocol'>>
+  /** The address by which others know this host, given that which a connection comes from; told with the facts. */
+  readonly address: (local: string | undefined) => string | undefined
   /** Called when a connection stands: what was {@link Link.observed} before may not have been heard. */
   readonly connected: () => void
   /** Takes a request; `answer` sends while that connection lasts, `signal` is aborted when it ends. */
@@ -158,7 +160,7 @@ class ReconnectingLink implements Link {
 
   /** One connection from its beginning to its end. @throws why it ended, unless aborted */
   async #connection(signal: AbortSignal, welcomed: () => void): Promise<void> {
-    const { url, identity, hello } = this.#options
+    const { url, identity, hello, address } = this.#options
     const { key, certificate, authority } = await identity()
     const greeting = await hello()
     signal.throwIfAborted()
@@ -185,7 +187,12 @@ class ReconnectingLink implements Link {
     signal.addEventListener('abort', stop, { once: true })
     const endLiveness = this.#watchLiveness(socket)
     try {
-      socket.once('open', () => sendOn(socket, { type: 'hello', protocol: PROTOCOL_VERSION, ...greeting }))
+      // It is open, and sends, after that.
+      socket.once('upgrade', (response) => {
+        const own = address(response.socket.localAddress)
+        const facts = { ...greeting.facts, ...(own === undefined ? {} : { address: own }) }
+        socket.once('open', () => sendOn(socket, { type: 'hello', protocol: PROTOCOL_VERSION, ...greeting, facts }))
+      })
       socket.on('message', (data) => this.#receive(socket, String(data), ended.signal, welcomed))
       throw new ConnectionEnded(await closed)
     } finally {

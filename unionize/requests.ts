@@ -4,6 +4,7 @@ import type { FromHost, WireFailure, WireObserved } from './contract.ts'
 import type { Builder } from './images/builder.ts'
 import type { ImageStock } from './images/stock.ts'
 import type { Instances } from './instances/instances.ts'
+import type { Leads } from './leads.ts'
 import type { Request } from './link.ts'
 import type { Standing } from './standing.ts'
 
@@ -16,9 +17,10 @@ export function createRequests(options: {
   standing: Pick<Standing, 'work' | 'aside' | 'fault'>
   stock: Pick<ImageStock, 'keep'>
   builder: Builder
+  leads: Pick<Leads, 'lead' | 'unlead' | 'set'>
   log: Log
 }): (request: Request, answer: (message: FromHost) => Promise<void>, connection: AbortSignal) => void {
-  const { instances, standing, stock, builder, log } = options
+  const { instances, standing, stock, builder, leads, log } = options
   const underWay = new Map<string, AbortController>()
 
   const perform = async (
@@ -42,6 +44,15 @@ export function createRequests(options: {
         return undefined
       case 'list':
         return instances.list(signal)
+      case 'lead':
+        await standing.work(() => leads.lead(request.way))
+        return undefined
+      case 'unlead':
+        await standing.work(() => leads.unlead(request.instance, request.generation))
+        return undefined
+      case 'leads':
+        await standing.work(() => leads.set(request.ways))
+        return undefined
       case 'images':
         await stock.keep(request.wanted, signal)
         return undefined
@@ -73,7 +84,7 @@ export function createRequests(options: {
       await answer({ type: 'result', id: request.id, ...(observed ? { observed: [...observed] } : {}) })
     } catch (error) {
       const failure = failureOf(error)
-      const what = 'instance' in request ? request.instance : 'order' in request ? request.order.instance : undefined
+      const what = instanceOf(request)
       log.warn('request.failed', `${request.type} failed`, { instance: what, ...failure })
       await answer({ type: 'result', id: request.id, failure })
     } finally {
@@ -91,6 +102,12 @@ export function createRequests(options: {
       log.error('request.not-answered', 'a request could not be answered', { id: request.id, error: wording(error) })
     })
   }
+}
+
+function instanceOf(request: Request): string | undefined {
+  if ('instance' in request) return request.instance
+  if ('order' in request) return request.order.instance
+  return 'way' in request ? request.way.instance : undefined
 }
 
 function failureOf(error: unknown): WireFailure {

@@ -49,6 +49,12 @@ export const settingsTable = {
     default: 'fd00:1:0:ffff::1',
     summary: 'Address that my.instance answers; leads each client to its own instance',
   },
+  'network.address': {
+    schema: z.ipv6().nullable(),
+    default: null,
+    summary:
+      'IPv6 address at which other hosts and machines reach this one; null: the one that its connection to the orchestrator comes from',
+  },
   'leases.journal': {
     schema: path,
     default: '/var/lib/orchestrator-leases/journal',

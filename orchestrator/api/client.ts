@@ -1,12 +1,19 @@
 import type { Readable } from 'node:stream'
 import { eventMessages } from './event-messages.ts'
+import { MachinesClient } from './machines-client.ts'
 import { ANSWER_WITHIN_MS, type ClientOptions, STREAM_SILENT_MS, Transport, withQuery } from './transport.ts'
 import {
   type ApplyRequest,
   type ApplyShape,
   applyShape,
+  type BackendReportShape,
   type BuildShape,
+  backendReportShape,
+  backendShape,
   buildShape,
+  type CredentialRequest,
+  type CredentialShape,
+  credentialShape,
   type DiffShape,
   diffShape,
   type EventShape,
@@ -20,6 +27,7 @@ import {
   type JoinTokenShape,
   joinTokenShape,
   leaseShape,
+  listOf,
   type RulesShape,
   type RuleTestRequest,
   type RuleTestShape,
@@ -40,9 +48,11 @@ export type StreamMessage = { readonly event: EventShape } | { readonly gap: { a
 /** The REST API, typed. Every call rejects with ServerUnreachable, with Refused, or with the signal's reason. */
 export class ApiClient {
   readonly #to: Transport
+  readonly machines: MachinesClient
 
   constructor(options: ClientOptions) {
     this.#to = new Transport(options)
+    this.machines = new MachinesClient(this.#to)
   }
 
   leases = (options: { all: boolean }, signal: AbortSignal) =>
@@ -52,6 +62,8 @@ export class ApiClient {
   hosts = (signal: AbortSignal) => this.#to.list('/v1/hosts', {}, hostShape, signal)
   templates = (options: { all: boolean }, signal: AbortSignal) =>
     this.#to.list('/v1/templates', { all: String(options.all) }, templateShape, signal)
+  backends = (signal: AbortSignal) => this.#to.list('/v1/backends', {}, backendShape, signal)
+  credentials = (signal: AbortSignal) => this.#to.list('/v1/credentials', {}, credentialShape, signal)
   builds = (signal: AbortSignal) => this.#to.list('/v1/builds', {}, buildShape, signal)
   events = (options: { limit: number; instance?: string | undefined }, signal: AbortSignal) =>
     this.#to.list('/v1/events', { limit: String(options.limit), instance: options.instance }, eventShape, signal)
@@ -176,6 +188,29 @@ export class ApiClient {
     const response = await this.#to.ask('GET', path, signal, { silentMs: options.follow ? 0 : ANSWER_WITHIN_MS })
     response.setEncoding('utf8')
     yield* this.#to.body(response, signal)
+  }
+
+  /** Asks every target of a backend now. */
+  async checkBackend(name: string, signal: AbortSignal): Promise<BackendReportShape> {
+    return await this.#to.json('POST', `/v1/backends/${encodeURIComponent(name)}/check`, backendReportShape, signal, {})
+  }
+
+  /** @throws Refused `credential-test-failed`, `credential-unused` */
+  async setCredential(name: string, request: CredentialRequest, signal: AbortSignal): Promise<CredentialShape> {
+    return await this.#to.json('PUT', `/v1/credentials/${encodeURIComponent(name)}`, credentialShape, signal, request)
+  }
+
+  /** How each backend that uses it answers. @throws Refused `credential-unused` */
+  async testCredential(name: string, signal: AbortSignal): Promise<readonly BackendReportShape[]> {
+    const path = `/v1/credentials/${encodeURIComponent(name)}/test`
+    return (await this.#to.json('POST', path, listOf(backendReportShape), signal, {})).items
+  }
+
+  /** @throws Refused `credential-in-use` */
+  async removeCredential(name: string, options: { force: boolean }, signal: AbortSignal): Promise<void> {
+    const path = withQuery(`/v1/credentials/${encodeURIComponent(name)}`, { force: String(options.force) })
+    const response = await this.#to.ask('DELETE', path, signal, { silentMs: ANSWER_WITHIN_MS })
+    response.resume()
   }
 
   close(): void {

@@ -9,15 +9,24 @@ import type { FaultShape, ProblemShape } from './wire.ts'
 const STATUS_OF_CODE: Readonly<Record<string, number>> = {
   'invalid-input': 400,
   'not-found': 404,
+  'host-key-changed': 409,
   'image-missing': 409,
+  'login-refused': 409,
+  'machine-busy': 409,
+  'machine-exists': 409,
   'no-logs': 409,
+  'no-roll': 404,
   'stale-generation': 409,
   'archive-too-large': 413,
+  'secret-refused': 409,
   'source-refused': 422,
   'source-too-large': 413,
   'storage-full': 507,
   'kept-in-directory': 409,
   'template-in-use': 409,
+  'credential-in-use': 409,
+  'credential-unused': 409,
+  'credential-test-failed': 422,
   'reader-too-slow': 408,
   'host-unreachable': 503,
   'engine-unreachable': 503,
@@ -90,6 +99,10 @@ export class Problem extends OrchestratorError {
       const most =
         'limit' in thrown && typeof thrown.limit === 'number' ? `${thrown.limit / 1024} KiB` : 'the server takes'
       return new Problem(413, 'body-too-large', `the request body is larger than ${most}`)
+    }
+    // The parser quotes the body, which may hold secrets.
+    if ('type' in thrown && thrown.type === 'entity.parse.failed') {
+      return new Problem(thrown.status, 'bad-request', 'the request body is not JSON')
     }
     return new Problem(thrown.status, 'bad-request', wording(thrown, 300))
   }

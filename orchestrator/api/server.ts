@@ -21,13 +21,16 @@ import type { HostsSocket } from './hosts/socket.ts'
 import { type ApiMetrics, countRequests } from './metrics.ts'
 import { answerProblems, Problem } from './problem.ts'
 import { applyRoutes } from './routes/apply.ts'
+import { type BackendDesk, backendsRoutes } from './routes/backends.ts'
 import { type BuildDesk, buildsRoutes } from './routes/builds.ts'
+import { type CredentialDesk, credentialsRoutes } from './routes/credentials.ts'
 import { eventsRoutes } from './routes/events.ts'
 import { fleetRoutes } from './routes/fleet.ts'
 import { healthRoutes } from './routes/health.ts'
 import { type InstanceLogs, instancesRoutes } from './routes/instances.ts'
 import { joinTokensRoutes, serverUrl } from './routes/join-tokens.ts'
 import { leasesRoutes } from './routes/leases.ts'
+import { type MachineDesk, machinesRoutes } from './routes/machines.ts'
 import { rulesRoutes } from './routes/rules.ts'
 import { schemasRoutes } from './routes/schemas.ts'
 import { templatesRoutes } from './routes/templates.ts'
@@ -48,6 +51,10 @@ export interface ApiOptions {
   readonly builds: BuildDesk &
     HostContexts &
     Pick<HostArchives, 'imageFor'> & { readonly archives: Omit<HostArchives, 'imageFor'> }
+  readonly backends: BackendDesk
+  readonly credentials: CredentialDesk
+  /** By the name of their backend. */
+  readonly machines: ReadonlyMap<string, MachineDesk>
   readonly logs: InstanceLogs
   readonly hosts: HostsSocket
   readonly metrics: ApiMetrics
@@ -151,6 +158,9 @@ function apiApp(options: ApiOptions, stopping: AbortSignal, url: () => string): 
   app.use(applyRoutes(catalog))
   app.use(rulesRoutes({ store, catalog, clock }))
   app.use(buildsRoutes({ store, builds, clock, metrics, stopping }))
+  app.use(backendsRoutes({ backends: options.backends, stopping }))
+  app.use(credentialsRoutes({ credentials: options.credentials, stopping }))
+  app.use(machinesRoutes({ desks: options.machines, clock, metrics, stopping }))
   app.use(schemasRoutes())
   app.use(eventsRoutes(store, new EventStreams({ store, clock, log, metrics, stopping })))
   app.use(joinTokensRoutes({ store, clock, authority, url }))

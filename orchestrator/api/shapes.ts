@@ -36,7 +36,10 @@ export function instanceToShape(instance: Instance, hostConnected: boolean, numb
     template: { ...instance.template, number },
     rule: instance.rule,
     backend: instance.backend,
+    otherwise: [...instance.otherwise],
     host: instance.host,
+    reach: reachOf(instance.reach),
+    price: instance.price && { ...instance.price },
     wanted: instance.wanted,
     state: instance.state,
     status,
@@ -53,6 +56,11 @@ export function instanceToShape(instance: Instance, hostConnected: boolean, numb
     createdAt: iso(instance.createdAt),
     updatedAt: iso(instance.updatedAt),
   }
+}
+
+function reachOf(reach: Instance['reach']): InstanceShape['reach'] {
+  if (reach === null) return null
+  return { kind: reach.kind, address: reach.kind === 'routed' ? reach.via : reach.address }
 }
 
 /** One word on how it stands: starting, running, stopping, gone, failing, waiting (for its host). */

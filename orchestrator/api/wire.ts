@@ -1,11 +1,15 @@
 import { z } from 'zod'
 
+export * from './machine-wire.ts'
+
 /**
  * The shapes of the REST API, version 1: what the server sends and the clients rely on. Times are ISO 8601 texts in UTC,
  * durations carry their unit in the name.
  */
 const time = z.iso.datetime()
 const owner = z.object({ duid: z.string(), iaid: z.number() })
+/** Money by the hour; the currency as ISO 4217 has it. */
+const price = z.object({ perHour: z.number(), currency: z.string() })
 
 export const leaseShape = z.object({
   owner,
@@ -44,7 +48,14 @@ export const instanceShape = z.object({
   /** The rule that gave it; null: the default. */
   rule: z.string().nullable(),
   backend: z.string(),
+  /** Backends that are tried when this one is full or away before it ever ran, in order. */
+  otherwise: z.array(z.string()),
+  /** The host, or another target of its backend, where it was put. */
   host: z.string().nullable(),
+  /** How its owner is led there; null: it is on the host of its lease, or not known yet. */
+  reach: z.object({ kind: z.enum(['routed', 'translated']), address: z.string() }).nullable(),
+  /** What it costs, as its backend estimates; null: nothing, or not known. */
+  price: price.nullable(),
   wanted: z.enum(['running', 'gone']),
   state: z.enum(['pending', 'running', 'gone']),
   /** One word for people: starting, running, stopping, gone, failing, waiting. */
@@ -189,19 +200,23 @@ export const ruleShape = z.object({
       version: z.union([z.string(), z.number()]).nullable(),
       parameters: z.record(z.string(), valueShape),
       backend: z.string().nullable(),
+      otherwise: z.array(z.string()),
       lifetimeSeconds: z.number().nullable(),
       graceSeconds: z.number().nullable(),
       most: z.number().nullable(),
+      spend: price.nullable(),
     })
     .nullable(),
   instances: z.number(),
+  /** What its living instances cost together, each currency once. */
+  spent: z.array(price),
 })
 export type RuleShape = z.infer<typeof ruleShape>
 /** `GET /v1/rules` */
 export const rulesShape = z.object({
   revision: z.number(),
   origin: z.enum(['directory', 'api', 'default']),
-  quotas: z.object({ total: z.number().nullable(), perOwner: z.number().nullable() }),
+  quotas: z.object({ total: z.number().nullable(), perOwner: z.number().nullable(), spend: price.nullable() }),
   items: z.array(ruleShape),
 })
 export type RulesShape = z.infer<typeof rulesShape>
@@ -228,6 +243,12 @@ export const ruleTestShape = z.object({
   rule: z.string().nullable(),
   /** What it gives; null: nothing. */
   template: z.object({ name: z.string(), number: z.number(), version: z.string() }).nullable(),
+  /** Where it would be: the backends that would be tried, in order; empty: it would be refused, or get nothing. */
+  backends: z.array(z.string()),
+  /** What it would cost at most; null: nothing, or not known. */
+  price: price.nullable(),
+  /** Limits on money that hold for it, and what is spent of each. */
+  spending: z.array(z.object({ who: z.string(), most: price, spent: price })),
   /** Why an instance would be refused all the same (a quota, a parameter); null: it would not. */
   refusal: z.string().nullable(),
   /** Each rule up to the one that decides, with the first thing that did not match in words; null: it matched. */
@@ -266,6 +287,64 @@ export const gitBuildRequest = z.strictObject({
   base: z.string().max(512).optional(),
 })
 export type GitBuildRequest = z.infer<typeof gitBuildRequest>
+
+/** `GET /v1/backends`: where instances can be, as far as it is known without asking. */
+export const backendShape = z.object({
+  name: z.string(),
+  /** `docker`, a kind, or the name of a package. */
+  kind: z.string(),
+  targets: z.array(
+    z.object({
+      name: z.string(),
+      state: z.enum(['answers', 'away', 'trying']),
+      /** Since when it is away; null: it is not, or not known. */
+      since: time.nullable(),
+      /** When it is tried again; null: with the next call, or when its host connects. */
+      tryAt: time.nullable(),
+      instances: z.number(),
+    }),
+  ),
+  instances: z.number(),
+})
+export type BackendShape = z.infer<typeof backendShape>
+/** `POST /v1/backends/:name/check`, and each item of `POST /v1/credentials/:name/test`: 200 whatever the targets say. */
+export const backendReportShape = z.object({
+  backend: z.string(),
+  targets: z.array(
+    z.object({
+      target: z.string(),
+      /** Milliseconds until it answered, or failed to. */
+      ms: z.number(),
+      /** null: it did not answer, or refused us. */
+      version: z.string().nullable(),
+      abilities: z.array(z.string()),
+      /** Each with its remedy. */
+      missing: z.array(z.string()),
+      error: z.object({ code: z.string(), message: z.string() }).nullable(),
+    }),
+  ),
+})
+export type BackendReportShape = z.infer<typeof backendReportShape>
+
+/** `GET /v1/credentials`, `PUT /v1/credentials/:name`: what lets backends in, without its values. */
+export const credentialShape = z.object({
+  name: z.string(),
+  /** Names of its fields. */
+  fields: z.array(z.string()),
+  changedAt: time,
+  /** Names of backends. */
+  usedBy: z.array(z.string()),
+})
+export type CredentialShape = z.infer<typeof credentialShape>
+/**
+ * `PUT /v1/credentials/:name`: takes the place of what was there. `test`: only if every backend that uses it answers with it
+ * (422 `credential-test-failed`, 409 `credential-unused`). `DELETE /v1/credentials/:name[?force=true]`: 204, 409 `credential-in-use`.
+ */
+export const credentialRequest = z.strictObject({
+  fields: z.record(z.string().max(63), z.string().max(32_768)),
+  test: z.boolean().default(false),
+})
+export type CredentialRequest = z.input<typeof credentialRequest>
 
 export const eventShape = z.object({
   id: z.number(),

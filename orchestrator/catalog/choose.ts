@@ -4,7 +4,8 @@ import { parseIpv6 } from '../../common/ipv6.ts'
 import { settleParameters } from '../compose/parameters.ts'
 import type { Lease, LeaseFacts } from '../domain/lease.ts'
 import { isSealed, type ParameterValue, type StoredParameters } from '../domain/parameter.ts'
-import { limitsFor } from '../domain/quota.ts'
+import type { Estimate, Price } from '../domain/price.ts'
+import { dearer, limitsFor, overspent, type SpendLimit, spendLimitsFor } from '../domain/quota.ts'
 import type { Gift, Quotas, Rule } from '../domain/rule.ts'
 import {
   type CompiledRules,
@@ -30,6 +31,10 @@ export type Choice =
       /** Complete: defaults are among them, and secrets are sealed. */
       readonly parameters: StoredParameters
       readonly backend: string
+      /** Backends to try, in order, when that one is full or away. */
+      readonly otherwise: readonly string[]
+      /** What it costs at most, wherever of these it will be; null: nothing, or not known. */
+      readonly price: Price | null
       readonly graceMs: number
       /** Milliseconds that it lives at most; null: as long as its lease. */
       readonly mostMs: number | null
@@ -61,6 +66,12 @@ export interface Explanation {
   readonly rule: string | null
   /** null: nothing, or a template that is not there. */
   readonly template: Template | null
+  /** Those that would be tried, in order; empty: it would be refused, or gets nothing. */
+  readonly backends: readonly string[]
+  /** What it would cost at most; null: nothing, or not known. */
+  readonly price: Price | null
+  /** Limits on money that hold for it, and what is spent of each by now. */
+  readonly spending: readonly { readonly who: string; readonly most: Price; readonly spent: Price }[]
   /** Why it would be refused all the same; null: it would not. */
   readonly refusal: string | null
   readonly considered: readonly Considered[]
@@ -72,6 +83,8 @@ export interface ChooserOptions {
   /** Names of templates that may weaken isolation: the setting `templates.trusted`. */
   readonly trusted: readonly string[]
   readonly seal: Pick<Seal, 'seal'>
+  /** What an instance of a template would cost at a backend. */
+  readonly price: (backend: string, template: Template) => Estimate
 }
 
 const NO_RULE =
@@ -110,14 +123,19 @@ export function createChooser(options: ChooserOptions): Chooser {
       const rules = await current(tx)
       const told = rules.compiled === null ? { rule: null, considered: [] } : explain(rules.compiled, subject, now)
       if (rules.compiled !== null && told.rule === null) {
-        return { rule: null, template: null, refusal: NO_RULE, considered: told.considered }
+        const none = { template: null, backends: [], price: null, spending: [] }
+        return { rule: null, ...none, refusal: NO_RULE, considered: told.considered }
       }
       // Without a DUID nothing is known of what its owner has: such a one has nothing yet.
       const choice = await give(tx, options, rules, told.rule, subject.owner?.duid ?? subject.duid ?? '')
       const template =
         choice.kind === 'instance' ? choice.template : await templateOf(tx, giftOf(told.rule, options.fallback()))
       const refusal = choice.kind === 'refused' ? choice.reason : null
-      return { rule: told.rule?.name ?? null, template, refusal, considered: told.considered }
+      const given = choice.kind === 'instance' ? choice : null
+      const backends = given === null ? [] : [given.backend, ...given.otherwise]
+      const spending = await spendingOf(tx, rules.quotas, told.rule)
+      const where = { template, backends, price: given?.price ?? null, spending }
+      return { rule: told.rule?.name ?? null, ...where, refusal, considered: told.considered }
     },
   }
 }
@@ -125,7 +143,7 @@ export function createChooser(options: ChooserOptions): Chooser {
 /** What a rule gives to a lease of this DUID. @param rule null: the default */
 async function give(
   tx: Transaction,
-  { fallback, trusted, seal }: ChooserOptions,
+  { fallback, trusted, seal, price }: ChooserOptions,
   { quotas }: Rules,
   rule: Rule | null,
   duid: string,
@@ -151,15 +169,62 @@ async function give(
   for (const { of, most, refusal } of limitsFor(quotas, rule && { name: rule.name, most: gift.most }, duid)) {
     if ((await tx.countLive(of)) >= most) return { kind: 'refused', reason: refusal }
   }
+  const named = gift.backend === undefined ? [template.backend] : [gift.backend, ...(gift.otherwise ?? [])]
+  const limits = moneyFor(quotas, rule)
+  const paid = await affordable(tx, limits, named, (backend) => price(backend, template))
+  if ('refusal' in paid) return { kind: 'refused', reason: paid.refusal }
+  const [backend = template.backend, ...otherwise] = paid.backends
   return {
     kind: 'instance',
     rule: rule?.name ?? null,
     template,
     parameters: settled.parameters,
-    backend: gift.backend ?? template.backend,
+    backend,
+    otherwise,
+    price: paid.price,
     graceMs: gift.lifetime?.graceMs ?? template.lifetime.graceMs,
     mostMs: gift.lifetime?.mostMs ?? template.lifetime.mostMs,
   }
+}
+
+/** Those of the backends that the limits leave money for, and what the dearest of them takes; else why there is none. */
+async function affordable(
+  tx: Transaction,
+  limits: readonly SpendLimit[],
+  named: readonly string[],
+  price: (backend: string) => Estimate,
+): Promise<{ readonly backends: readonly string[]; readonly price: Price | null } | { readonly refusal: string }> {
+  const spent = await Promise.all(limits.map(({ of }) => tx.spentLive(of)))
+  const backends: string[] = []
+  const refusals: string[] = []
+  let dearest: Price | null = null
+  for (const backend of named) {
+    const estimate = price(backend)
+    const refusal = limits.map((limit, index) => overspent(limit, spent[index] ?? [], estimate, backend)).find(Boolean)
+    if (typeof refusal === 'string') {
+      refusals.push(refusal)
+      continue
+    }
+    backends.push(backend)
+    dearest = dearer(dearest, typeof estimate === 'string' ? null : estimate)
+  }
+  return backends.length === 0 ? { refusal: refusals.join('; ') } : { backends, price: dearest }
+}
+
+function moneyFor(quotas: Quotas, rule: Rule | null): SpendLimit[] {
+  return spendLimitsFor(quotas, rule && { name: rule.name, spend: rule.give?.spend })
+}
+
+/** What is spent by now of each limit that holds for a rule, in the limit's currency. */
+async function spendingOf(tx: Transaction, quotas: Quotas, rule: Rule | null): Promise<Explanation['spending']> {
+  const limits = moneyFor(quotas, rule)
+  return await Promise.all(
+    limits.map(async ({ of, most, who }) => {
+      const { currency } = most
+      const spent = (await tx.spentLive(of)).find((sum) => sum.currency === currency)
+      return { who, most, spent: spent ?? { perHour: 0, currency } }
+    }),
+  )
 }
 
 /** null: nothing. */

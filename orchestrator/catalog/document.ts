@@ -36,6 +36,7 @@ export function templateDocument(
     outputs: Object.fromEntries(outputs.map(({ name, ...rest }) => [name, withoutNulls(rest)])),
     ...(wiring === undefined ? {} : { wiring }),
     lifetime: withoutNulls(lifetime),
+    ...(content.options === undefined ? {} : { options: content.options }),
     weakens,
   }
   const files = Object.entries(content.files).map(([path, bytes]) => [path, fileText(content, path, bytes, other)])

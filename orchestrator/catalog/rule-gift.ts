@@ -4,6 +4,7 @@ import type { Path } from '../compose/document.ts'
 import { type PatternTime, settleParameters } from '../compose/parameters.ts'
 import { durationOf } from '../compose/stack/durations.ts'
 import { isSealed, type Parameter, type ParameterValue, type StoredValue } from '../domain/parameter.ts'
+import { priceText } from '../domain/price.ts'
 import type { Gift, Rule } from '../domain/rule.ts'
 import type { Json, Template } from '../domain/template.ts'
 import type { Seal } from '../pki/seal.ts'
@@ -17,12 +18,14 @@ export interface RulesKnown {
   readonly names: readonly string[]
   /** null: those are not known here; any may be named. */
   readonly backends: readonly string[] | null
+  /** @throws InvalidInput naming what its backend cannot honour; absent: backends are not known here */
+  readonly checkTemplate?: (template: Template) => void
   /** Whether there may be templates besides, so that one that is not found is a note. */
   readonly more?: boolean
   readonly seal: Pick<Seal, 'seal'>
 }
 
-const FIELDS = ['template', 'parameters', 'backend', 'lifetime', 'most'] as const
+const FIELDS = ['template', 'parameters', 'backend', 'lifetime', 'most', 'spend'] as const
 
 /**
  * Reads a rule's `give`. What is wrong goes to `reading`.
@@ -52,18 +55,21 @@ export function readGift(
     known,
     time,
   )
-  const backend = readBackend(reading, [...path, 'backend'], fields.get('backend'), known)
+  const backends = readBackends(reading, [...path, 'backend'], fields.get('backend'), known, ref?.found ?? null)
   const lifetime = readLifetime(reading, [...path, 'lifetime'], fields.get('lifetime'))
   const limit = fields.get('most')
   const most = limit === undefined ? undefined : (reading.count([...path, 'most'], limit) ?? undefined)
+  const money = fields.get('spend')
+  const spend = money === undefined ? undefined : (reading.price([...path, 'spend'], money) ?? undefined)
   if (ref === null) return undefined
   return {
     template: ref.name,
     ...(ref.version === undefined ? {} : { version: ref.version }),
     parameters,
-    ...(backend === undefined ? {} : { backend }),
+    ...backends,
     ...(lifetime === undefined ? {} : { lifetime }),
     ...(most === undefined ? {} : { most }),
+    ...(spend === undefined ? {} : { spend }),
   }
 }
 
@@ -178,13 +184,50 @@ function scalarOf(value: Json, type: Parameter['type'] | undefined): ParameterVa
   return Buffer.from(content, 'utf8').toString('base64')
 }
 
-function readBackend(reading: RuleReading, path: Path, value: Json | undefined, known: RulesKnown): string | undefined {
-  if (value === undefined) return undefined
-  const { backends } = known
-  if (typeof value === 'string' && (backends === null || backends.includes(value))) return value
-  const near = typeof value === 'string' ? suggestion(value, backends ?? []) : ''
-  reading.fault(path, `expected the name of a backend${near}${backends === null ? '' : `: ${backends.join(', ')}`}`)
-  return undefined
+/** One backend, or several of which the first is tried first. */
+function readBackends(
+  reading: RuleReading,
+  path: Path,
+  value: Json | undefined,
+  known: RulesKnown,
+  template: Template | null,
+): Pick<Gift, 'backend' | 'otherwise'> {
+  if (value === undefined) return {}
+  if (!Array.isArray(value)) {
+    const backend = readBackend(reading, path, value, known, template)
+    return backend === null ? {} : { backend }
+  }
+  const read = (value as readonly Json[]).map((one, index) =>
+    readBackend(reading, [...path, index], one, known, template),
+  )
+  const [backend, ...otherwise] = read.filter((name) => name !== null)
+  if (value.length === 0) reading.fault(path, 'is an empty list: name a backend, or take it away')
+  const again = read.findIndex((name, index) => name !== null && read.indexOf(name) < index)
+  if (again >= 0) reading.fault([...path, again], `${read[again]} is in the list already: each backend is tried once`)
+  if (backend === undefined) return {}
+  return otherwise.length === 0 ? { backend } : { backend, otherwise }
+}
+
+function readBackend(
+  reading: RuleReading,
+  path: Path,
+  value: Json,
+  { backends, checkTemplate }: RulesKnown,
+  template: Template | null,
+): string | null {
+  if (typeof value !== 'string' || backends?.includes(value) === false) {
+    const near = typeof value === 'string' ? suggestion(value, backends ?? []) : ''
+    reading.fault(path, `expected the name of a backend${near}${backends === null ? '' : `: ${backends.join(', ')}`}`)
+    return null
+  }
+  if (template === null || checkTemplate === undefined) return value
+  try {
+    checkTemplate({ ...template, backend: value })
+  } catch (error) {
+    if (!(error instanceof InvalidInput)) throw error
+    reading.fault(path, `template ${template.name} does not fit backend ${value}: ${error.message}`)
+  }
+  return value
 }
 
 function readLifetime(reading: RuleReading, path: Path, value: Json | undefined): Gift['lifetime'] {
@@ -211,7 +254,7 @@ export function writtenGift(
   isSecret: (give: Gift, parameter: string) => boolean = () => false,
 ): Json {
   if (give === null) return 'nothing'
-  const { template, version, parameters, backend, lifetime, most } = give
+  const { template, version, parameters, backend, otherwise, lifetime, most, spend } = give
   const shown = Object.entries(parameters).map(([name, value]) => {
     if (isSealed(value)) return [name, secret(name)]
     return [name, isSecret(give, name) ? '(not yet a secret)' : value]
@@ -224,9 +267,10 @@ export function writtenGift(
   return {
     template: version === undefined ? template : `${template}@${version}`,
     ...(shown.length === 0 ? {} : { parameters: Object.fromEntries(shown) as Record<string, Json> }),
-    ...(backend === undefined ? {} : { backend }),
+    ...(backend === undefined ? {} : { backend: otherwise === undefined ? backend : [backend, ...otherwise] }),
     ...(Object.keys(lives).length === 0 ? {} : { lifetime: lives }),
     ...(most === undefined ? {} : { most }),
+    ...(spend === undefined ? {} : { spend: priceText(spend) }),
   }
 }
 

@@ -2,6 +2,7 @@ import { suggestion } from '../../common/config.ts'
 import { InvalidInput } from '../../common/errors.ts'
 import { type ComposeDocument, keyText, type Path } from '../compose/document.ts'
 import type { Fault } from '../compose/faults.ts'
+import { type Price, parsePrice } from '../domain/price.ts'
 import type { Json } from '../domain/template.ts'
 
 /** Gathers what is wrong in a rules file, each at its line, so that all of it is told at once. */
@@ -18,6 +19,8 @@ export interface RuleReading {
   texts(path: Path, value: Json, normal?: (text: string) => string): readonly string[] | null
   /** A whole number; null: it is none. */
   count(path: Path, value: Json): number | null
+  /** Money by the hour; null: it is none. */
+  price(path: Path, value: Json): Price | null
 }
 
 /** Characters of one pattern: a DUID has 389, a MUD URL may have more. */
@@ -92,6 +95,7 @@ export function ruleReading(file: string, places: ComposeDocument['places']): Ru
       fault(path, 'expected a whole number from 0')
       return null
     },
+    price: (path, value) => tried(path, () => parsePrice('price', String(value))),
   }
 }
 

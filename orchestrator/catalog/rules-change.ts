@@ -27,7 +27,7 @@ const NO_RULES: RulesContent = { rules: [], quotas: {} }
  */
 export async function planRules(
   tx: Transaction,
-  context: Pick<CatalogContext, 'seal' | 'backends'>,
+  context: Pick<CatalogContext, 'seal' | 'backends' | 'checkTemplate'>,
   source: { readonly file: string; readonly text: string } | null,
   compiled: Compiled,
   origin: Origin,
@@ -43,9 +43,10 @@ export async function planRules(
     return { change, faults: [], notes: [] }
   }
   const { find, names } = compiled
-  const { content, faults, notes } = readRules(source, { find, names, backends: context.backends, seal: context.seal })
+  const { seal, backends, checkTemplate } = context
+  const { content, faults, notes } = readRules(source, { find, names, backends, checkTemplate, seal })
   if (content === null) return { change: null, faults, notes }
-  const kept = former === null ? content : withFormerSeals(content, former, context.seal)
+  const kept = former === null ? content : withFormerSeals(content, former, seal)
   const change = changeOf(former, { ...kept, origin }, compiled)
   if (former?.origin === 'directory' && origin === 'api' && change.change.action !== 'unchanged') {
     throw new OrchestratorError(

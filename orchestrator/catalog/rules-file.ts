@@ -2,6 +2,7 @@ import { readDocument } from '../compose/document.ts'
 import type { Fault } from '../compose/faults.ts'
 import { patternTime } from '../compose/parameters.ts'
 import { isSealed, type StoredParameters } from '../domain/parameter.ts'
+import { type Price, priceText } from '../domain/price.ts'
 import type { Gift, Quotas, Rule, RuleMatch, Ruleset } from '../domain/rule.ts'
 import type { Json } from '../domain/template.ts'
 import type { Seal } from '../pki/seal.ts'
@@ -76,8 +77,13 @@ function readName(reading: RuleReading, path: readonly (string | number)[], valu
 
 function readQuotas(reading: RuleReading, value: Json | undefined): Quotas {
   if (value === undefined) return {}
-  const quotas: { total?: number; perOwner?: number } = {}
-  for (const [name, given] of reading.fields(['quotas'], value, Object.keys(QUOTAS)) ?? []) {
+  const quotas: { total?: number; perOwner?: number; spend?: Price } = {}
+  for (const [name, given] of reading.fields(['quotas'], value, [...Object.keys(QUOTAS), 'spend']) ?? []) {
+    if (name === 'spend') {
+      const spend = reading.price(['quotas', name], given)
+      if (spend !== null) quotas.spend = spend
+      continue
+    }
     const limit = reading.count(['quotas', name], given)
     if (limit !== null) quotas[QUOTAS[name as keyof typeof QUOTAS]] = limit
   }
@@ -121,10 +127,11 @@ export function writtenRules(
       give: writtenGift(give, (parameter) => secret(name, parameter), isSecret),
     }
   })
-  const limits = Object.entries(QUOTAS).flatMap(([name, field]) => {
+  const limits = Object.entries(QUOTAS).flatMap(([name, field]): [string, number | string][] => {
     const limit = quotas[field]
     return limit === undefined ? [] : [[name, limit]]
   })
+  if (quotas.spend !== undefined) limits.push(['spend', priceText(quotas.spend)])
   return {
     rules: written,
     ...(limits.length === 0 ? {} : { quotas: Object.fromEntries(limits) as Record<string, Json> }),

@@ -51,6 +51,9 @@ async function matching(source: CandidateSource, line: Line, current: string): P
   if (below.length > 0) return below
   const verb = line.verb.name()
   const [first] = line.given
+  const above = line.verb.parent?.name()
+  if (above === 'backend') return verb === 'check' && first === undefined ? await backendNames(source, line) : []
+  if (above === 'credential') return verb === 'ls' ? [] : await credentialNames(source, line)
   if (verb === 'logs') return first === undefined ? await names(source, line, 'instances') : []
   if (verb === 'log') return first === undefined ? await names(source, line, 'builds') : []
   if (TAKES_TEMPLATE.has(verb)) return first === undefined ? await names(source, line, 'templates') : []
@@ -67,12 +70,26 @@ async function valuesOf(source: CandidateSource, line: Line, option: Option): Pr
   return []
 }
 
+async function backendNames(source: CandidateSource, line: Line): Promise<readonly string[]> {
+  return await asked(source, line, async (client) => (await client.backends(source.signal)).map(({ name }) => name))
+}
+
+async function credentialNames(source: CandidateSource, line: Line): Promise<readonly string[]> {
+  const all = await asked(source, line, async (client) => await client.credentials(source.signal))
+  return all.map(({ name }) => name).filter((name) => !line.given.includes(name))
+}
+
 async function names(source: CandidateSource, line: Line, word: string): Promise<readonly string[]> {
   const resource = resourceOf(word)
+  const items = await asked(source, line, (client) => resource.list(client, { all: false }, source.signal))
+  return [...new Set(items.map((item) => resource.name(item)))]
+}
+
+/** Asks the server that the flags on the line name. */
+async function asked<T>(source: CandidateSource, line: Line, question: (client: ApiClient) => Promise<T>): Promise<T> {
   const client = source.client(line.flags)
   try {
-    const items = await resource.list(client, { all: false }, source.signal)
-    return [...new Set(items.map((item) => resource.name(item)))]
+    return await question(client)
   } finally {
     client.close()
   }

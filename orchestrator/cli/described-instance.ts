@@ -2,6 +2,7 @@ import { plain } from '../../common/plain.ts'
 import { aligned } from '../../common/table.ts'
 import type { InstanceDetailShape } from '../api/wire.ts'
 import { age, until } from './ages.ts'
+import { priceText } from './prices.ts'
 import { eventColumns } from './resources.ts'
 import { cells, coloured } from './table.ts'
 import { valueText } from './values.ts'
@@ -18,6 +19,8 @@ export function describedInstance(detail: InstanceDetailShape, now: number): str
     ['Rule', plain(detail.rule)],
     ['Backend', plain(detail.backend)],
     ['Host', plain(detail.host)],
+    ...reachRows(detail),
+    ...(detail.price === null ? [] : [['Price', priceText(detail.price)] satisfies [string, string]]),
     ['Wanted', `${detail.wanted}, generation ${detail.generation} (reached: ${detail.settled})`],
     ['Created', `${age(detail.createdAt, now)} ago (${detail.createdAt})`],
     ['Owner', `${detail.ownerAddress}`],
@@ -39,6 +42,14 @@ export function describedInstance(detail: InstanceDetailShape, now: number): str
   rows.push(...valueRows('Parameter', detail.parameters), ...valueRows('Output', detail.outputs ?? {}))
   const head = aligned(rows.map(([name, value]) => [`${name}:`, value]))
   return `${head}\n${timeline(detail)}\n${lastEvents(detail, now)}`
+}
+
+function reachRows({ reach, otherwise }: InstanceDetailShape): [string, string][] {
+  const ways = { routed: 'at its own address through', translated: 'translated to' }
+  return [
+    ...(reach === null ? [] : [['  Reached', `${ways[reach.kind]} ${reach.address}`] satisfies [string, string]]),
+    ...(otherwise.length === 0 ? [] : [['  Otherwise', otherwise.map(plain).join(', ')] satisfies [string, string]]),
+  ]
 }
 
 function valueRows(what: string, values: InstanceDetailShape['parameters']): [string, string][] {

@@ -2,12 +2,15 @@
 import { Command, Option } from 'commander'
 import { ownVersion } from '../../common/version.ts'
 import { addApply } from './commands/apply.ts'
+import { addBackend } from './commands/backend.ts'
 import { addCompletion } from './commands/completion.ts'
 import { addCreate } from './commands/create.ts'
+import { addCredential } from './commands/credential/credential.ts'
 import { addDescribe } from './commands/describe.ts'
 import { addEvents } from './commands/events.ts'
 import { addGet } from './commands/get.ts'
 import { addLogs } from './commands/logs.ts'
+import { addMachine } from './commands/machine/machine.ts'
 import { addRm } from './commands/rm.ts'
 import { addRule } from './commands/rule.ts'
 import { addTemplate } from './commands/template/template.ts'
@@ -46,6 +49,8 @@ Examples:
   orctl apply -f catalog/              templates and rules in force, all or none
   orctl template init web --image …    begin a template: see orctl template --help
   orctl rule test --tag lab            what such a lease would get, and why
+  orctl machine ls                     the machines of coreos backends
+  orctl backend check                  whether all that instances run on answers
   orctl create token                   the line by which a new host joins
   orctl get instances -o json | jq     data, on standard output; all else is on standard error
 
@@ -63,6 +68,9 @@ NO_COLOR turns colours off.`,
   addApply(program)
   addTemplate(program)
   addRule(program)
+  addBackend(program)
+  addCredential(program)
+  addMachine(program)
   addCreate(program)
   addCompletion(program)
   program

@@ -12,6 +12,7 @@ import type {
 } from '../api/wire.ts'
 import { age, span, until } from './ages.ts'
 import { NotFound, Usage } from './exit.ts'
+import { priceText, spentOf } from './prices.ts'
 import { type Column, coloured } from './table.ts'
 
 /** A kind of thing that `get` shows. */
@@ -138,7 +139,8 @@ const rules: Resource<RuleShape> = {
     { head: 'GIVES', cell: ({ give }) => plain(give === null ? 'nothing' : versioned(give.template, give.version)) },
     { head: 'INSTANCES', cell: ({ instances, give }) => `${instances}${give?.most == null ? '' : `/${give.most}`}` },
     { head: 'MATCH', cell: ({ match }) => plain(matchText(match)) },
-    { head: 'BACKEND', cell: ({ give }) => plain(give?.backend ?? null), wide: true },
+    { head: 'BACKEND', cell: ({ give }) => plain(backendsOf(give)), wide: true },
+    { head: 'SPENDS', cell: (rule) => spendingOf(rule), wide: true },
     { head: 'MOST', cell: ({ give }) => seconds(give?.lifetimeSeconds ?? null), wide: true },
     {
       head: 'PARAMETERS',
@@ -199,6 +201,17 @@ export function resourceOf(word: string): Resource<any> {
 
 function versioned(name: string, version: string | number | null): string {
   return version === null ? name : `${name}@${version}`
+}
+
+function backendsOf(give: RuleShape['give']): string | null {
+  return give?.backend == null ? null : [give.backend, ...give.otherwise].join(',')
+}
+
+/** `0.48 of 0.5 EUR/hour`; without a limit only what its instances cost. */
+function spendingOf({ give, spent }: RuleShape): string {
+  const most = give?.spend ?? null
+  if (most !== null) return spentOf(most, spent)
+  return spent.length === 0 ? '-' : spent.map(priceText).join(', ')
 }
 
 /** A rule's match on one line; a rule without one matches everything. */

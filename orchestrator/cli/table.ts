@@ -19,6 +19,10 @@ const COLOURS = {
   connected: 'green',
   active: 'green',
   done: 'green',
+  ready: 'green',
+  cordoned: 'yellow',
+  upgrading: 'yellow',
+  removing: 'yellow',
   building: 'yellow',
   failed: 'red',
   starting: 'yellow',
@@ -28,6 +32,10 @@ const COLOURS = {
   failing: 'red',
   error: 'red',
   away: 'red',
+  answers: 'green',
+  ok: 'green',
+  trying: 'yellow',
+  incomplete: 'yellow',
 } as const
 
 /** A word of state in its colour, where standard output is a terminal and NO_COLOR is not set. */

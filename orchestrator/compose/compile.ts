@@ -216,6 +216,7 @@ class Compilation {
       files,
       images: knownImages(stack, scope),
       weakens: read.weakens,
+      ...optionsOf(extension, base),
     }
   }
 
@@ -237,6 +238,12 @@ class Compilation {
     const former = base?.lifetime ?? { graceMs: 0, mostMs: null }
     return { graceMs: read('grace') ?? former.graceMs, mostMs: read('most') ?? former.mostMs }
   }
+}
+
+/** A derived template tells some backends otherwise than its base. */
+function optionsOf(extension: Extension, base: Template | null): Pick<TemplateContent, 'options'> {
+  const options = { ...base?.options, ...(extension.options as Record<string, Json>) }
+  return Object.keys(options).length === 0 ? {} : { options }
 }
 
 function section(tree: Stack, name: string): [string, Json][] {

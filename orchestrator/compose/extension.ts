@@ -78,6 +78,10 @@ const { networks: _networks, ...wiringFields } = instanceWiringShape.shape
 export const extensionShape = z.strictObject({
   summary: text(200).describe('What a device gets, in a few words.'),
   backend: templateName.optional().describe('What runs it; without it: docker.'),
+  options: z
+    .record(templateName, z.unknown())
+    .default({})
+    .describe('What single backends are told, by their names: the placement of a swarm, the size of a cloud machine.'),
   base: z
     .string()
     .regex(/^[a-z0-9][a-z0-9-]{0,30}(@[a-z0-9]{1,12})?$/, 'expected NAME or NAME@VERSION of a template')
@@ -127,7 +131,6 @@ export type Extension = z.infer<typeof extensionShape>
 
 /** Keys that people may expect here, and why they are refused. */
 const REFUSED: Readonly<Record<string, string>> = {
-  options: 'no backend has options: take it away',
   state: 'is not supported yet: an instance begins anew with each lease',
   health: "is not supported yet: say `healthcheck` of the service, and the entry's port",
 }

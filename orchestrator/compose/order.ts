@@ -1,7 +1,9 @@
 import { InvalidInput } from '../../common/errors.ts'
 import type { InstanceWiring } from '../../common/instance-wiring.ts'
+import { parseIpv6 } from '../../common/ipv6.ts'
 import type { NetworkSpecs } from '../../common/private-networks.ts'
 import { type ServiceInput, type ServiceSpec, servicesShape } from '../../common/service-spec.ts'
+import type { Host } from '../domain/host.ts'
 import type { Instance, Order } from '../domain/instance.ts'
 import type { Lease } from '../domain/lease.ts'
 import type { Parameters } from '../domain/parameter.ts'
@@ -19,10 +21,17 @@ export const PARAMETERS_FILE = '/orchestrator/parameters.json'
  * The order for an instance: its template's services with parameters and the facts of instance and lease filled in, and
  * the files that they are given. The wiring is the template's, word for word, with the networks of its Compose file:
  * nothing that a lease says can ask for a device of the host.
+ * @param home the host of its lease
  * @param parameters settled and opened: all that have a value
  * @throws InvalidInput naming the key or parameter; never with the value of a secret
  */
-export function orderFor(instance: Instance, template: Template, lease: Lease, parameters: Parameters): Order {
+export function orderFor(
+  instance: Instance,
+  template: Template,
+  lease: Lease,
+  home: Pick<Host, 'name' | 'facts'>,
+  parameters: Parameters,
+): Order {
   const values = valuesFor(template, factsOf(instance, lease), parameters)
   const stack = interpolateTree(template.stack, '', { value: values.text, shown: values.shown })
   const { services, networks, weakens } = readStack(isMap(stack) ? stack : {}, {
@@ -39,6 +48,7 @@ export function orderFor(instance: Instance, template: Template, lease: Lease, p
     )
   }
   const wiring = withNetworks(template.wiring, networks)
+  const options = template.options?.[instance.backend]
   const declares = template.parameters.length > 0 || Object.keys(template.fixed).length > 0
   const file = declares ? [{ target: PARAMETERS_FILE, content: encoded(values.all), mode: 0o444 as const }] : []
   const environment = environmentOf(instance, lease)
@@ -59,6 +69,8 @@ export function orderFor(instance: Instance, template: Template, lease: Lease, p
     outputs: template.outputs.length > 0,
     ...(wiring ? { wiring } : {}),
     entryPort: template.entry.port,
+    home: { name: home.name, address: home.facts.address === undefined ? null : parseIpv6(home.facts.address) },
+    ...(options === undefined ? {} : { options }),
   }
 }
 

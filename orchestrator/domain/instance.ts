@@ -4,7 +4,8 @@ import type { ServiceSpec } from '../../common/service-spec.ts'
 import type { HostName } from './host.ts'
 import type { Owner } from './lease.ts'
 import type { Parameters, StoredParameters } from './parameter.ts'
-import type { TemplateRef } from './template.ts'
+import type { Price } from './price.ts'
+import type { Json, TemplateRef } from './template.ts'
 
 export type InstanceId = string & { readonly __instance: true }
 
@@ -33,8 +34,14 @@ export interface Instance {
   /** The rule that gave it; null: the default, without rules. */
   readonly rule: string | null
   readonly backend: string
-  /** Chosen once, by plan(). */
+  /** Backends to try, in order, when this one is full or away before it ever ran. */
+  readonly otherwise: readonly string[]
+  /** The target where it was put, of its backend; null: not yet. */
   readonly host: HostName | null
+  /** How the host of its lease leads its owner there; null: it is on that host, or not known yet. */
+  readonly reach: Reach | null
+  /** What it costs while it lives, as its backend estimates; null: nothing, or not known. */
+  readonly price: Price | null
   readonly wanted: 'running' | 'gone'
   /** +1 with each change of what is wanted; agents refuse an older one. */
   readonly generation: number
@@ -61,6 +68,14 @@ export interface Instance {
   readonly updatedAt: number
 }
 
+/**
+ * Where an instance is that does not run on the host of its lease. `routed`: it has its own address, behind this next hop,
+ * which sends answers back the same way. `translated`: it is reached at another address, from the host's own.
+ */
+export type Reach =
+  | { readonly kind: 'routed'; readonly via: Ipv6 }
+  | { readonly kind: 'translated'; readonly address: Ipv6 }
+
 /** Everything a backend must know to make one instance. */
 export interface Order {
   readonly instance: InstanceId
@@ -75,13 +90,21 @@ export interface Order {
   readonly outputs: boolean
   readonly wiring?: InstanceWiring | undefined
   readonly entryPort: number | null
+  /** The host of its lease, where its owner comes from, and that host's address; null: it has told none. */
+  readonly home: { readonly name: HostName; readonly address: Ipv6 | null }
+  /** What the template says under `x-orchestrator.options` for this backend; absent: nothing. */
+  readonly options?: Json | undefined
 }
 
-/** What a backend found. `partial`: some of its parts are missing or stopped. */
+/** What a backend found. `starting`: it will run, without our doing; `partial`: some of its parts are missing or stopped. */
 export interface Observed {
   readonly instance: InstanceId
   readonly generation: number
-  readonly state: 'running' | 'partial' | 'stopped'
+  readonly state: 'starting' | 'running' | 'partial' | 'stopped'
+  /** Of `starting`: milliseconds until it makes sense to look again; 5,000 unless told. */
+  readonly againMs?: number | undefined
+  /** Absent: it is on the host of its lease. */
+  readonly reach?: Reach | undefined
   readonly address: Ipv6 | null
   readonly detail?: string | undefined
   readonly marks?: Marks | undefined

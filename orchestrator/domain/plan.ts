@@ -2,13 +2,13 @@ import type { Host } from './host.ts'
 import type { Instance } from './instance.ts'
 
 /**
- * The next thing to do for one instance. `retire`: it never got anywhere, so it is gone by writing so. `expire`: its own
+ * The next thing to do for one instance. `place`: its backend says where, or it goes to the host of its lease. `retire`: it never got anywhere, so it is gone by writing so. `expire`: its own
  * time is over; what is wanted is not the reconciler's to change, so intake is asked to.
  */
 export type Action =
   | { readonly kind: 'none' }
   | { readonly kind: 'wait'; readonly why: string }
-  | { readonly kind: 'place'; readonly host: Host['name'] }
+  | { readonly kind: 'place'; readonly home: Host }
   | { readonly kind: 'expire' }
   | { readonly kind: 'ensure' }
   | { readonly kind: 'remove' }
@@ -31,7 +31,7 @@ export function plan(instance: Instance, home: Host | null, now: number): Action
   if (instance.state === 'running' && instance.settled === instance.generation) return { kind: 'none' }
   if (instance.host !== null) return { kind: 'ensure' }
   if (home === null) return { kind: 'wait', why: `host ${instance.source} has not joined` }
-  return { kind: 'place', host: home.name }
+  return { kind: 'place', home }
 }
 
 /** When an instance for which nothing is to be done is looked at again: at its end. null: only when something changes. */

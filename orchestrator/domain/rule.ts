@@ -1,4 +1,5 @@
 import type { StoredParameters } from './parameter.ts'
+import type { Price } from './price.ts'
 
 /** What a rule looks at; a field that is absent matches everything, several fields must all match, one of a field's values is enough. */
 export interface RuleMatch {
@@ -43,10 +44,14 @@ export interface Gift {
   readonly parameters: StoredParameters
   /** Absent: the template's. */
   readonly backend?: string | undefined
+  /** Backends to try, in order, when that one is full or away; absent: none. */
+  readonly otherwise?: readonly string[] | undefined
   /** Absent: the template's. */
   readonly lifetime?: { readonly graceMs?: number | undefined; readonly mostMs?: number | undefined } | undefined
   /** Living instances that this rule may have at once; absent: any number. */
   readonly most?: number | undefined
+  /** What the living instances of this rule may cost together; absent: anything. */
+  readonly spend?: Price | undefined
 }
 
 export interface Rule {
@@ -57,11 +62,14 @@ export interface Rule {
   readonly give: Gift | null
 }
 
-/** Living instances at once; absent: any number. */
+/** What all may have together. */
 export interface Quotas {
+  /** Living instances at once; absent: any number. */
   readonly total?: number | undefined
   /** For each owner's DUID, over all its IAIDs. */
   readonly perOwner?: number | undefined
+  /** What all living instances may cost together; absent: anything. */
+  readonly spend?: Price | undefined
 }
 
 /** All rules, in order: the first that matches decides. Each change is a new revision. */

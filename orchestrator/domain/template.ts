@@ -41,6 +41,8 @@ export interface TemplateContent {
   readonly images: readonly string[]
   /** Keys of the file that weaken isolation (`services.web.privileged` …): allowed only when the operator trusts it by name. */
   readonly weakens: readonly string[]
+  /** What it says to single backends, by their names; absent: nothing. */
+  readonly options?: Readonly<Record<string, Json>> | undefined
 }
 
 /** What a lease becomes: one immutable version of a template. */

@@ -1,21 +1,34 @@
 import { errorCode, HostUnreachable, OrchestratorError, wording } from '../../common/errors.ts'
-import type { Backend } from '../backends/backend.ts'
 import { orderFor } from '../compose/order.ts'
-import type { Host } from '../domain/host.ts'
+import type { Host, HostName } from '../domain/host.ts'
 import type { Instance, Observed } from '../domain/instance.ts'
 import { type Action, backoff, nextLook, nextTry, plan } from '../domain/plan.ts'
 import type { SettleChange } from '../store/store.ts'
-import { type ReconcilerContext, tell } from './context.ts'
+import { type ReconcilerContext, settle, tell } from './context.ts'
 import { takeOutputs } from './outputs.ts'
+import { place, placeAnew, target, templateOf } from './placing.ts'
+import { closeWay, follow } from './ways.ts'
 
 /** Actions for one instance in a row, at most: place and ensure, with room for a change in between. */
 const STEPS = 4
 /** Milliseconds after which an unreachable or unknown host is tried again although nothing woke us. */
 const UNREACHABLE_RETRY_MS = 15_000
-/** Failures that trying again does not mend: no order can be made of the template, or its secrets cannot be opened. */
-const HOPELESS = new Set(['invalid-input', 'seal-broken'])
+/**
+ * Failures that trying again does not mend: no order can be made of the template, its secrets cannot be opened, or the target
+ * does not let us in.
+ */
+const HOPELESS = new Set([
+  'invalid-input',
+  'seal-broken',
+  'credential-missing',
+  'credential-refused',
+  'not-permitted',
+  'host-key-changed',
+])
 /** Milliseconds after which such a one is tried again: a key file may have been put back, a host brought up to date. */
 const HOPELESS_RETRY_MS = 600_000
+/** Milliseconds until an instance that starts by itself is looked at again, where its backend does not say. */
+const AGAIN_MS = 5_000
 
 /**
  * Carries out, for one instance, what plan() decides, until it decides nothing more.
@@ -34,6 +47,8 @@ export async function reconcile(context: ReconcilerContext, id: Instance['id'], 
     const outcome = await act(context, instance, action, stopping)
     context.measured(action.kind, outcome, (performance.now() - begun) / 1000)
     if (outcome === 'failed' || action.kind === 'wait') return
+    // What is put elsewhere takes its turn there: a target that hangs must not take the places of the host's own.
+    if (action.kind === 'place' && context.backends.get(instance.backend)?.targets) return
   }
 }
 
@@ -53,10 +68,8 @@ async function act(
   const limit = AbortSignal.timeout(actionMs)
   const signal = AbortSignal.any([stopping, limit])
   try {
-    if (action.kind === 'place') {
-      const marks = { ...instance.marks, decidedAt: clock.now() }
-      await settle(context, instance, { host: action.host, marks })
-    } else if (action.kind === 'wait') {
+    if (action.kind === 'place') await place(context, instance, action.home)
+    else if (action.kind === 'wait') {
       await settle(context, instance, { dueAt: clock.now() + UNREACHABLE_RETRY_MS, lastError: action.why })
     } else if (action.kind === 'expire') await context.expire(instance.id)
     else if (action.kind === 'ensure') await ensure(context, instance, signal)
@@ -76,18 +89,25 @@ function timedOut({ kind }: Action, actionMs: number, last: unknown): Orchestrat
   return new OrchestratorError('action-timeout', message, { retryable: true })
 }
 
-async function ensure(context: ReconcilerContext, instance: Instance, signal: AbortSignal): Promise<void> {
+async function ensure(context: ReconcilerContext, given: Instance, signal: AbortSignal): Promise<void> {
   const { store, clock } = context
-  const template = await store.template(instance.template)
-  const lease = await store.lease(instance.owner)
-  if (template === null || lease === null) {
-    const missing = template === null ? `template ${instance.template.name}@${instance.template.version}` : 'its lease'
-    throw new OrchestratorError('intent-incomplete', `${missing} is not in the store`)
-  }
-  const decidedAt = instance.marks.decidedAt ?? clock.now()
-  const { backend, host } = await target(context, instance)
-  const order = orderFor(instance, template, lease, context.open(instance.parameters))
+  const template = await templateOf(context, given)
+  const lease = await store.lease(given.owner)
+  if (lease === null) throw new OrchestratorError('intent-incomplete', 'its lease is not in the store')
+  const decidedAt = given.marks.decidedAt ?? clock.now()
+  const found = await target(context, given)
+  if (found === null) return await placeAnew(context, given)
+  const { backend, target: host } = found
+  const home = (await store.host(given.source as HostName)) ?? { name: given.source as HostName, facts: {} }
+  const order = orderFor(given, template, lease, home, context.open(given.parameters))
   const observed = await backend.ensure(order, host, signal)
+  if (observed.state === 'starting') {
+    const lastError = observed.detail ?? 'it is starting'
+    await settle(context, given, { dueAt: clock.now() + (observed.againMs ?? AGAIN_MS), lastError, failures: 0 })
+    return
+  }
+  const instance = observed.state === 'running' ? await follow(context, given, observed.reach ?? null, signal) : given
+  if (instance === null) return
   if (observed.state !== 'running') {
     throw new OrchestratorError('not-running', observed.detail ?? 'the backend made it, but it does not run', {
       retryable: true,
@@ -108,9 +128,10 @@ async function ensure(context: ReconcilerContext, instance: Instance, signal: Ab
 }
 
 async function remove(context: ReconcilerContext, instance: Instance, signal: AbortSignal): Promise<void> {
-  if (instance.host !== null) {
-    const { backend, host } = await target(context, instance)
-    await backend.remove({ id: instance.id, generation: instance.generation }, host, signal)
+  const found = instance.host === null ? null : await target(context, instance)
+  if (found !== null) {
+    await closeWay(context, instance, found.backend, signal)
+    await found.backend.remove({ id: instance.id, generation: instance.generation }, found.target, signal)
   }
   const done = { state: 'gone', settled: instance.generation, dueAt: null, lastError: null } as const
   if (await settle(context, instance, done)) {
@@ -126,7 +147,8 @@ async function failed(context: ReconcilerContext, instance: Instance, error: unk
   const away = error instanceof HostUnreachable
   const failures = away ? instance.failures : instance.failures + 1
   const hopeless = HOPELESS.has(errorCode(error))
-  const delay = away ? UNREACHABLE_RETRY_MS : hopeless ? HOPELESS_RETRY_MS : backoff(failures, context.random())
+  const usual = away ? UNREACHABLE_RETRY_MS : hopeless ? HOPELESS_RETRY_MS : backoff(failures, context.random())
+  const delay = Math.max(usual, (error instanceof OrchestratorError ? error.retryAfterMs : undefined) ?? 0)
   const lastError = wording(error)
   const now = clock.now()
   const dueAt = nextTry(instance, now + delay, now)
@@ -150,16 +172,28 @@ export async function notice(context: ReconcilerContext, observed: Observed): Pr
   }
   await takeOutputs(context, observed)
   if (observed.state === 'running') {
+    const instance = await store.instance(observed.instance)
+    await moved(context, instance, observed)
     if (observed.detail !== undefined) await complain(context, observed, observed.detail)
-    await hasten(context, observed)
+    await hasten(context, instance, observed)
     return
   }
   await lost(context, await store.instance(observed.instance), observed.detail ?? 'it stopped', clock.now())
 }
 
+/** It runs elsewhere than it did: its owner is led there. */
+export async function moved(context: ReconcilerContext, instance: Instance | null, observed: Observed): Promise<void> {
+  if (instance === null || instance.state !== 'running' || instance.wanted !== 'running') return
+  if (instance.generation !== observed.generation) return
+  await follow(context, instance, observed.reach ?? null, AbortSignal.timeout(context.actionMs))
+}
+
 /** What was to be tried again later runs by now: it is looked at at once. */
-async function hasten({ store, clock }: ReconcilerContext, { instance: id, generation }: Observed): Promise<void> {
-  const instance = await store.instance(id)
+async function hasten(
+  { store, clock }: ReconcilerContext,
+  instance: Instance | null,
+  { generation }: Observed,
+): Promise<void> {
   const now = clock.now()
   if (instance === null || instance.wanted !== 'running' || instance.generation !== generation) return
   if (instance.state === 'running' && instance.settled === generation) return
@@ -196,21 +230,4 @@ export async function lost(
     const message = `instance ${instance.name} no longer runs: ${why}`
     await tell(context, instance, { level: 'warning', kind: 'instance.lost', message })
   }
-}
-
-async function target(context: ReconcilerContext, instance: Instance): Promise<{ backend: Backend; host: Host }> {
-  const backend = context.backends.get(instance.backend)
-  if (backend === undefined) {
-    throw new OrchestratorError(
-      'backend-unknown',
-      `backend ${instance.backend} of template ${instance.template.name} is not configured`,
-    )
-  }
-  const host = instance.host === null ? null : await context.store.host(instance.host)
-  if (host === null) throw new HostUnreachable(instance.host ?? '', 'it has not joined')
-  return { backend, host }
-}
-
-function settle(context: ReconcilerContext, instance: Instance, change: SettleChange): Promise<boolean> {
-  return context.store.settle(instance, change, context.clock.now())
 }

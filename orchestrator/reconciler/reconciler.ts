@@ -1,9 +1,12 @@
 import { wording } from '../../common/errors.ts'
+import type { Backend } from '../backends/backend.ts'
 import type { HostName } from '../domain/host.ts'
 import type { Instance, Observed } from '../domain/instance.ts'
 import { notice, reconcile } from './act.ts'
 import type { ReconcilerContext } from './context.ts'
 import { compareHost } from './observe.ts'
+import { type FollowedBackend, followTargets } from './targets.ts'
+import { sendWays } from './ways.ts'
 
 export interface ReconcilerLimits {
   /** Actions at once over all hosts, and on one host. */
@@ -20,6 +23,8 @@ export interface Reconciler {
   /** A host is back (or news came from it): its failed work is due, and what runs there is compared. */
   hostConnected(host: HostName): void
   hostDisconnected(host: HostName): void
+  /** A target lets us in again, or is back: what failed there is due. */
+  targetReturned(target: HostName): void
   /** A backend saw something by itself. */
   observed(observed: Observed): void
   /** Ends all work under way; what is half done is finished after the next start. */
@@ -52,6 +57,9 @@ class Loop implements Reconciler {
     this.#context = context
     this.#limits = limits
     this.#done = this.#run()
+    for (const backend of context.backends.values()) {
+      if (backend.targets) this.#track(followTargets(this.#following(backend), this.#stopping.signal))
+    }
   }
 
   wake(): void {
@@ -69,6 +77,11 @@ class Loop implements Reconciler {
   hostDisconnected(host: HostName): void {
     this.#hosts.get(host)?.abort()
     this.#hosts.delete(host)
+  }
+
+  targetReturned(target: HostName): void {
+    const { store, clock } = this.#context
+    this.#track(store.wakeHost(target, clock.now()).then(() => this.wake()))
   }
 
   observed(observed: Observed): void {
@@ -151,12 +164,24 @@ class Loop implements Reconciler {
         await store.wakeHost(host, clock.now())
         this.wake()
         const limit = AbortSignal.any([signal, AbortSignal.timeout(this.#context.actionMs)])
+        await sendWays(this.#context, host, limit)
         await compareHost(this.#context, host, (id) => this.#busy.has(id), limit)
         this.wake()
       } catch (error) {
         if (!signal.aborted) log.warn('host.compare-failed', wording(error), { host })
       }
       await clock.wait(this.#limits.resyncMs, signal).catch(() => {})
+    }
+  }
+
+  #following(backend: Backend): FollowedBackend {
+    return {
+      backend,
+      context: this.#context,
+      everyMs: this.#limits.resyncMs,
+      busy: (id) => this.#busy.has(id),
+      observed: (observed) => this.observed(observed),
+      changed: () => this.wake(),
     }
   }
 

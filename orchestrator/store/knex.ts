@@ -10,7 +10,9 @@ import type { Lease, Owner } from '../domain/lease.ts'
 import type { Parameters } from '../domain/parameter.ts'
 import type { Ruleset } from '../domain/rule.ts'
 import type { Template, TemplateHead, TemplateRef } from '../domain/template.ts'
+import { backendRecords, installationId, loadOf, putBackendRecord } from './backend-records.ts'
 import { pruneCatalog } from './catalog-pruning.ts'
+import { credentialNamed, credentials, putCredential, removeCredential } from './credentials.ts'
 import { failure, StoreFailure, worded } from './failure.ts'
 import { migrate } from './migrations.ts'
 import { knexOnSqlite, quiet } from './node-sqlite.ts'
@@ -25,11 +27,12 @@ import {
   instanceOf,
   type LeaseRow,
   leaseOf,
+  priceColumns,
   type TemplateRow,
   type TokenRow,
   tokenOf,
 } from './rows.ts'
-import type { Page, SettleChange, Store, StoredToken, Transaction } from './store.ts'
+import type { Page, SettleChange, Store, StoredCredential, StoredToken, Transaction } from './store.ts'
 import { KnexTransaction } from './transaction.ts'
 
 /** SQLSTATE of a serialization failure, a deadlock and a unique violation (PostgreSQL manual, appendix A). */
@@ -189,7 +192,11 @@ class KnexStore implements Store {
     at: number,
   ): Promise<boolean> {
     const columns: Partial<InstanceRow> = { updated_at: Math.max(at, seen.updatedAt + 1) }
+    if (change.backend !== undefined) columns.backend = change.backend
+    if (change.otherwise !== undefined) columns.otherwise = JSON.stringify(change.otherwise)
     if (change.host !== undefined) columns.host = change.host
+    if (change.price !== undefined) Object.assign(columns, priceColumns(change.price))
+    if (change.reach !== undefined) columns.reach = change.reach === null ? null : JSON.stringify(change.reach)
     if (change.state !== undefined) columns.state = change.state
     if (change.settled !== undefined) columns.settled = change.settled
     if (change.failures !== undefined) columns.failures = change.failures
@@ -216,6 +223,46 @@ class KnexStore implements Store {
       .where('due_at', '>', at)
       .whereNotNull('last_error')
       .update({ due_at: at })
+  }
+
+  async elsewhere(source: HostName): Promise<readonly Instance[]> {
+    const rows = await this.#db<InstanceRow>('instances')
+      .where({ source })
+      .whereNot('state', 'gone')
+      .whereNotNull('reach')
+    return rows.map(instanceOf)
+  }
+
+  load(backend: string): Promise<ReadonlyMap<HostName, number>> {
+    return loadOf(this.#db, backend)
+  }
+
+  backendRecords(backend: string): Promise<ReadonlyMap<string, string>> {
+    return backendRecords(this.#db, backend)
+  }
+
+  putBackendRecord(backend: string, key: string, value: string | null): Promise<void> {
+    return putBackendRecord(this.#db, backend, key, value)
+  }
+
+  installation(): Promise<string> {
+    return installationId(this.#db)
+  }
+
+  putCredential(credential: StoredCredential): Promise<void> {
+    return putCredential(this.#db, credential)
+  }
+
+  credential(name: string): Promise<StoredCredential | null> {
+    return credentialNamed(this.#db, name)
+  }
+
+  credentials(): Promise<readonly StoredCredential[]> {
+    return credentials(this.#db)
+  }
+
+  removeCredential(name: string): Promise<boolean> {
+    return removeCredential(this.#db, name)
   }
 
   async template(ref: TemplateRef): Promise<Template | null> {

@@ -162,6 +162,44 @@ const third: Migration = {
   },
 }
 
+const fourth: Migration = {
+  name: '0004-backends',
+  async up(db) {
+    await db.schema.alterTable('instances', (t) => {
+      t.text('otherwise').notNullable().defaultTo('[]')
+      t.text('reach')
+    })
+    await db.raw(`create index instances_elsewhere on instances (source) where state <> 'gone' and reach is not null`)
+    await db.raw(`create index instances_of_backend on instances (backend, host) where state <> 'gone'`)
+    await db.schema.createTable('installation', (t) => {
+      t.integer('one').primary()
+      t.string('id', 16).notNullable()
+    })
+    await db.schema.createTable('backend_records', (t) => {
+      t.string('backend', 63).notNullable()
+      t.string('key', 255).notNullable()
+      t.text('value').notNullable()
+      t.primary(['backend', 'key'])
+    })
+  },
+}
+
+const fifth: Migration = {
+  name: '0005-credentials-and-prices',
+  async up(db) {
+    await db.schema.createTable('credentials', (t) => {
+      t.string('name', 63).primary()
+      t.text('sealed').notNullable()
+      t.text('fields').notNullable()
+      t.bigInteger('changed_at').notNullable()
+    })
+    await db.schema.alterTable('instances', (t) => {
+      t.bigInteger('price_micros')
+      t.string('price_currency', 3)
+    })
+  },
+}
+
 /** Templates of the former format become stacks, numbered as they were first used; the one that was used last is the head. */
 async function convertTemplates(db: Knex): Promise<void> {
   const rows: readonly { name: string; version: string; content: string }[] = await db('templates')
@@ -185,7 +223,7 @@ async function convertTemplates(db: Knex): Promise<void> {
   }
 }
 
-const migrations: readonly Migration[] = [first, second, third]
+const migrations: readonly Migration[] = [first, second, third, fourth, fifth]
 
 const config: Knex.MigratorConfig = {
   migrationSource: {

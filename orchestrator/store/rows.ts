@@ -5,6 +5,7 @@ import type { StoredEvent } from '../domain/event.ts'
 import type { Host, HostName } from '../domain/host.ts'
 import type { Instance, InstanceId, InstanceState } from '../domain/instance.ts'
 import type { Lease, Owner } from '../domain/lease.ts'
+import { microsOf, type Price, priceFrom } from '../domain/price.ts'
 import type { Ruleset } from '../domain/rule.ts'
 import type { Origin, Template, TemplateContent, TemplateHead } from '../domain/template.ts'
 import type { StoredToken } from './store.ts'
@@ -33,7 +34,11 @@ export interface InstanceRow extends OwnerColumns {
   template_name: string
   template_version: string
   backend: string
+  otherwise: string
   host: string | null
+  reach: string | null
+  price_micros: number | null
+  price_currency: string | null
   wanted: Instance['wanted']
   generation: number
   state: InstanceState
@@ -160,7 +165,10 @@ export function instanceOf(row: InstanceRow): Instance {
     name: row.name,
     template: { name: row.template_name, version: row.template_version },
     backend: row.backend,
+    otherwise: JSON.parse(row.otherwise) as Instance['otherwise'],
     host: row.host as HostName | null,
+    reach: row.reach === null ? null : (JSON.parse(row.reach) as Instance['reach']),
+    price: priceOf(row),
     wanted: row.wanted,
     generation: row.generation,
     state: row.state,
@@ -182,6 +190,15 @@ export function instanceOf(row: InstanceRow): Instance {
   }
 }
 
+/** Millionths: they are added up by the database, exactly. */
+export function priceColumns(price: Price | null): Pick<InstanceRow, 'price_micros' | 'price_currency'> {
+  return { price_micros: price && microsOf(price), price_currency: price?.currency ?? null }
+}
+
+function priceOf({ price_micros: micros, price_currency: currency }: InstanceRow): Price | null {
+  return micros === null || currency === null ? null : priceFrom(micros, currency)
+}
+
 export function instanceRow(instance: Instance): InstanceRow {
   return {
     id: instance.id,
@@ -190,7 +207,10 @@ export function instanceRow(instance: Instance): InstanceRow {
     template_name: instance.template.name,
     template_version: instance.template.version,
     backend: instance.backend,
+    otherwise: JSON.stringify(instance.otherwise),
     host: instance.host,
+    reach: instance.reach === null ? null : JSON.stringify(instance.reach),
+    ...priceColumns(instance.price),
     wanted: instance.wanted,
     generation: instance.generation,
     state: instance.state,

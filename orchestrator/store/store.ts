@@ -4,7 +4,8 @@ import type { OperatorEvent, StoredEvent } from '../domain/event.ts'
 import type { Host, HostName } from '../domain/host.ts'
 import type { Instance, InstanceId } from '../domain/instance.ts'
 import type { Lease, Owner } from '../domain/lease.ts'
-import type { Parameters } from '../domain/parameter.ts'
+import type { Parameters, Sealed } from '../domain/parameter.ts'
+import type { Price } from '../domain/price.ts'
 import type { Ruleset } from '../domain/rule.ts'
 import type { Template, TemplateContent, TemplateHead, TemplateRef } from '../domain/template.ts'
 
@@ -25,6 +26,16 @@ export interface StoredToken {
   /** Epoch ms; null: never. */
   readonly expiresAt: number | null
   readonly usedAt: number | null
+}
+
+/** What lets backends in: fields by name, sealed as one. */
+export interface StoredCredential {
+  readonly name: string
+  readonly sealed: Sealed
+  /** Names of the fields, which are no secrets. */
+  readonly fields: readonly string[]
+  /** Epoch ms. */
+  readonly changedAt: number
 }
 
 /** What one transaction may do. All of it happens, or nothing. */
@@ -67,6 +78,8 @@ export interface Transaction {
   putRuleset(ruleset: Omit<Ruleset, 'revision'>, at: number): Promise<Ruleset>
   /** Living instances: all, those of a rule, those of a DUID. */
   countLive(of: { readonly rule?: string; readonly duid?: string }): Promise<number>
+  /** What living instances cost in an hour, all or those of a rule: one sum for each currency. */
+  spentLive(of: { readonly rule?: string }): Promise<readonly Price[]>
   /** Names of the living instances that were made from a template: from that version, or from any. */
   liveNames(template: { readonly name: string; readonly version?: string }): Promise<readonly string[]>
   /** Active leases that were refused an instance, longest waiting first. @param after only those that stand behind this one */
@@ -107,6 +120,24 @@ export interface Store {
   addMarks(id: InstanceId, generation: number, marks: Instance['marks']): Promise<void>
   /** Makes every instance of a host, or waiting for it, due whose last action failed: the host is back. */
   wakeHost(host: HostName, at: number): Promise<void>
+
+  /** Living instances that the host of this name leads its owners to elsewhere. */
+  elsewhere(source: HostName): Promise<readonly Instance[]>
+  /** Living instances of a backend by target. */
+  load(backend: string): Promise<ReadonlyMap<HostName, number>>
+  /** What a backend keeps beyond restarts, by key. */
+  backendRecords(backend: string): Promise<ReadonlyMap<string, string>>
+  /** @param value null: removes it */
+  putBackendRecord(backend: string, key: string, value: string | null): Promise<void>
+  /** 16 hex digits that tell this installation's things from others'; never changes, the same for all orchestrators on the store. */
+  installation(): Promise<string>
+  /** Keeps it under its name, in the place of what was there. */
+  putCredential(credential: StoredCredential): Promise<void>
+  credential(name: string): Promise<StoredCredential | null>
+  /** All, by name. */
+  credentials(): Promise<readonly StoredCredential[]>
+  /** @returns false: there was none of that name */
+  removeCredential(name: string): Promise<boolean>
 
   template(ref: TemplateRef): Promise<Template | null>
   /** All versions of all templates. */
@@ -161,5 +192,18 @@ export interface Store {
 
 /** The fields that the reconciler writes; those left out stay. */
 export type SettleChange = Partial<
-  Pick<Instance, 'host' | 'state' | 'settled' | 'failures' | 'dueAt' | 'lastError' | 'marks'>
+  Pick<
+    Instance,
+    | 'backend'
+    | 'otherwise'
+    | 'host'
+    | 'reach'
+    | 'price'
+    | 'state'
+    | 'settled'
+    | 'failures'
+    | 'dueAt'
+    | 'lastError'
+    | 'marks'
+  >
 >

@@ -4,6 +4,7 @@ import type { Build } from '../domain/build.ts'
 import type { OperatorEvent } from '../domain/event.ts'
 import type { Instance, InstanceId } from '../domain/instance.ts'
 import type { Lease, Owner } from '../domain/lease.ts'
+import { type Price, priceFrom } from '../domain/price.ts'
 import type { Ruleset } from '../domain/rule.ts'
 import type { Template, TemplateContent, TemplateHead, TemplateRef } from '../domain/template.ts'
 import {
@@ -202,6 +203,13 @@ export class KnexTransaction implements Transaction {
     if (of.rule !== undefined) query.where({ rule: of.rule })
     if (of.duid !== undefined) query.where({ duid: of.duid })
     return Number((await query.count({ n: '*' }).first())?.n ?? 0)
+  }
+
+  async spentLive(of: { readonly rule?: string }): Promise<readonly Price[]> {
+    const query = this.#db('instances').whereNot('state', 'gone').whereNotNull('price_currency')
+    if (of.rule !== undefined) query.where({ rule: of.rule })
+    const rows = await query.groupBy('price_currency').select('price_currency').sum({ micros: 'price_micros' })
+    return rows.map((row: Record<string, unknown>) => priceFrom(Number(row['micros']), String(row['price_currency'])))
   }
 
   async liveNames(template: { readonly name: string; readonly version?: string }): Promise<readonly string[]> {

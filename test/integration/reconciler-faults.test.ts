@@ -17,6 +17,7 @@ import type { Store } from '../../orchestrator/store/store.ts'
 import { alwaysGives } from '../support/choosers.ts'
 import { journal, leaseEvent, manualClock, pool, rollOut, silent } from '../support/fixtures.ts'
 import { until } from '../support/until.ts'
+import { keptWays } from '../support/ways.ts'
 
 const h1 = 'h1' as HostName
 const limits = { concurrency: 16, perHost: 4, resyncMs: 3_600_000 }
@@ -54,6 +55,7 @@ describe('the reconciler in trouble', () => {
       open: (stored) => stored as Parameters,
       expire: async () => {},
       freed: () => {},
+      ways: keptWays(),
       backends: new Map([[backend.name, backend]]),
     }
     await rollOut(store)

@@ -18,6 +18,7 @@ import { alwaysGives } from '../support/choosers.ts'
 import { journal, leaseEvent, pool, rollOut, silent, template } from '../support/fixtures.ts'
 import { onBothStores } from '../support/stores.ts'
 import { until } from '../support/until.ts'
+import { keptWays } from '../support/ways.ts'
 
 const h1 = 'h1' as HostName
 
@@ -45,6 +46,7 @@ onBothStores('reconciler', (open) => {
     const reconciler = startReconciler(
       {
         ...context,
+        ways: keptWays(),
         backends: new Map([[backend.name, backend]]),
         open: (stored) => seal.openAll(stored),
         expire: async (id) => intake?.().expire(id),
@@ -222,6 +224,8 @@ onBothStores('reconciler', (open) => {
         template: given,
         parameters,
         backend: 'fake',
+        otherwise: [],
+        price: null,
         ...given.lifetime,
       }),
     })

@@ -28,7 +28,7 @@ onBothStores('rules', (open) => {
   /** An orchestrator's part that turns leases into instances, on a store that others may share. */
   function orchestrator(store: Store, trusted: readonly string[] = []) {
     const clock = manualClock()
-    const chooser = createChooser({ fallback: () => 'sample', trusted, seal })
+    const chooser = createChooser({ fallback: () => 'sample', trusted, seal, price: () => 'free' })
     const intake = createIntake({ store, clock, pool, chooser, wake: () => {} })
     return { store, clock, chooser, intake }
   }

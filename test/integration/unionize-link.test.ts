@@ -4,14 +4,17 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { OrchestratorError } from '../../common/errors.ts'
+import { parseIpv6 } from '../../common/ipv6.ts'
 import type { HostName } from '../../orchestrator/domain/host.ts'
 import type { InstanceId } from '../../orchestrator/domain/instance.ts'
 import type { Intake } from '../../orchestrator/intake.ts'
 import { makeJoinToken } from '../../orchestrator/pki/tokens.ts'
+import type { Way, Ways } from '../../orchestrator/reconciler/context.ts'
 import { openStore } from '../../orchestrator/store/knex.ts'
-import type { FromHost, WireObserved } from '../../unionize/contract.ts'
+import { type FromHost, MAX_WAYS, type WireObserved, type WireWay } from '../../unionize/contract.ts'
 import { loadIdentity } from '../../unionize/identity.ts'
 import type { Instances } from '../../unionize/instances/instances.ts'
+import { StaleGeneration } from '../../unionize/instances/orders.ts'
 import { joinOrchestrator } from '../../unionize/join.ts'
 import { followJournal } from '../../unionize/leases/journal.ts'
 import { loadOffsets } from '../../unionize/leases/offsets.ts'
@@ -48,12 +51,12 @@ class Scene implements AsyncDisposable {
     return joinOrchestrator({ server, token: given, host, stateDirectory: this.state, now: Date.now })
   }
 
-  link(options: Partial<LinkOptions> = {}): Link {
-    const stop = new AbortController()
+  link(options: Partial<LinkOptions> = {}, stop = new AbortController()): Link {
     const link = createLink({
       url: this.api.url,
       identity: () => loadIdentity(this.state),
       hello: async () => ({ version: '1', facts: { engine: 'e', kernel: 'k', instances: 0 } }),
+      address: () => undefined,
       connected: () => {},
       request: () => {},
       log: silent,
@@ -288,6 +291,7 @@ test('requests are carried out, refused with their code, cancelled, and answered
     standing,
     stock: { keep: nothing },
     builder: { build: nothing },
+    leads: { lead: nothing, unlead: nothing, set: nothing },
     log: silent,
   })
   await scene.link({ request }).connected(never)
@@ -309,6 +313,70 @@ test('requests are carried out, refused with their code, cancelled, and answered
   assert.equal(text.length, 600_003)
   unready = new OrchestratorError('engine-unreachable', 'no engine', { retryable: true })
   await assert.rejects(hosts.list(HOST, never), { code: 'engine-unreachable', retryable: true })
+})
+
+test('ways are opened, closed and set on the host, which refuses what was overtaken', async () => {
+  await using scene = await Scene.open()
+  await scene.join()
+  const told: unknown[] = []
+  const leads = {
+    async lead(way: WireWay) {
+      if (way.generation === 1) throw new StaleGeneration(way.instance, 1, 2)
+      told.push(['lead', way])
+    },
+    unlead: async (instance: string, generation: number) => void told.push(['unlead', instance, generation]),
+    set: async (ways: readonly WireWay[]) => void told.push(['set', ways]),
+  }
+  const work = <T>(carryOut: () => Promise<T>) => carryOut()
+  const parts = {
+    instances: {} as Instances,
+    stock: { keep: nothing },
+    builder: { build: nothing },
+    leads,
+    log: silent,
+  }
+  const request = createRequests({ ...parts, standing: { fault: () => null, work, aside: work } })
+  await scene.link({ request }).connected(never)
+  const { ways }: { ways: Ways } = scene.api.hosts
+  const routed: Way = {
+    instance: 'i-test1' as InstanceId,
+    generation: 2,
+    owner: parseIpv6('fd00:c::1'),
+    address: parseIpv6('fd00:1::1'),
+    reach: { kind: 'routed', via: parseIpv6('fd00:9::2') },
+  }
+  const translated: Way = { ...routed, reach: { kind: 'translated', address: parseIpv6('2001:db8::1') } }
+  await ways.open(HOST, routed, never)
+  await ways.set(HOST, [routed, translated], never)
+  await ways.close(HOST, routed.instance, 3, never)
+  assert.deepEqual(told, [
+    ['lead', routed],
+    ['set', [routed, translated]],
+    ['unlead', 'i-test1', 3],
+  ])
+  await assert.rejects(ways.open(HOST, { ...routed, generation: 1 }, never), { code: 'stale-generation' })
+  await assert.rejects(ways.open('h2' as HostName, routed, never), { code: 'host-unreachable' })
+  const tooMany = Array<Way>(MAX_WAYS + 1).fill(routed)
+  await assert.rejects(ways.set(HOST, tooMany, never), { code: 'invalid-input', retryable: false })
+  await ways.set(HOST, tooMany.slice(1), never)
+})
+
+test('a host tells the address by which others reach it, as it follows from its connection', async () => {
+  await using scene = await Scene.open()
+  await scene.join()
+  const seen: (string | undefined)[] = []
+  const addresses = ['2001:DB8::1', undefined]
+  const address = (local: string | undefined) => {
+    seen.push(local)
+    return addresses[seen.length - 1]
+  }
+  for (const expected of ['2001:db8::1', undefined]) {
+    const stop = new AbortController()
+    await scene.link({ address }, stop).connected(never)
+    assert.equal((await scene.api.store.host(HOST))?.facts.address, expected)
+    stop.abort(new Error('once more'))
+  }
+  assert.deepEqual(seen, ['127.0.0.1', '127.0.0.1'])
 })
 
 test('what we send is checked before it is sent', async () => {

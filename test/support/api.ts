@@ -4,11 +4,15 @@ import { Registry } from '@prometheus-io/client'
 import { type Clock, systemClock } from '../../common/clock.ts'
 import type { DropCounts } from '../../common/drop-reasons.ts'
 import type { Log } from '../../common/log.ts'
+import { type Access, openAccess } from '../../orchestrator/access/access.ts'
 import type { HostNotice } from '../../orchestrator/api/hosts/connection.ts'
 import { type HostsSocket, hostsSocket } from '../../orchestrator/api/hosts/socket.ts'
 import { apiMetrics } from '../../orchestrator/api/metrics.ts'
 import type { InstanceLogs } from '../../orchestrator/api/routes/instances.ts'
+import type { MachineDesk } from '../../orchestrator/api/routes/machines.ts'
 import { type Api, startApi } from '../../orchestrator/api/server.ts'
+import type { Backend } from '../../orchestrator/backends/backend.ts'
+import type { BackendsSetting, KindTable } from '../../orchestrator/backends/load.ts'
 import { type Builds, startBuilds } from '../../orchestrator/builds/builds.ts'
 import { type BuildSettings, buildSettings } from '../../orchestrator/builds/settings.ts'
 import { type Catalog, createCatalog } from '../../orchestrator/catalog/catalog.ts'
@@ -34,6 +38,7 @@ export interface TestApi extends AsyncDisposable {
   readonly catalog: Catalog
   readonly builds: Builds
   readonly seal: Seal
+  readonly access: Access
   readonly hosts: HostsSocket
   /** What hosts told, in order. */
   readonly news: string[]
@@ -50,7 +55,12 @@ export interface TestApiOptions {
   readonly livenessMs?: number
   readonly intake?: (real: Intake) => Intake
   readonly logs?: InstanceLogs
+  readonly machines?: ReadonlyMap<string, MachineDesk>
   readonly builds?: Partial<BuildSettings>
+  /** Backends by their settings, those of these kinds, and those that are there without settings. */
+  readonly setting?: BackendsSetting
+  readonly kinds?: KindTable
+  readonly beside?: readonly Backend[]
 }
 
 /** Those that hold when nobody says otherwise. */
@@ -68,12 +78,18 @@ export async function testApi(options: TestApiOptions): Promise<TestApi> {
   const seal = await openSeal(directory)
   if ((await store.heads()).length === 0) await rollOut(store)
   const trusted = ['trusted']
-  const chooser = createChooser({ fallback: () => 'sample', trusted, seal })
+  const chooser = createChooser({ fallback: () => 'sample', trusted, seal, price: () => 'free' })
   const limits = { trusted, checkTemplate: () => {}, backends: ['fake', 'docker'] }
   const catalog = createCatalog({ store, clock, seal, ...limits, changed: () => {}, counted: () => {} }, chooser)
   const real = createIntake({ store, clock, pool, chooser, wake: () => {} })
   const intake = options.intake?.(real) ?? real
-  const metrics = apiMetrics(new Registry())
+  const registry = new Registry()
+  const metrics = apiMetrics(registry)
+  const { setting = {}, kinds = {}, beside = [] } = options
+  const access = await openAccess({
+    ...{ store, seal, clock, log, registry, setting, kinds, beside, packages: directory },
+    wake: () => {},
+  })
   const news: string[] = []
   const observed: Observed[] = []
   const notices: HostNotice[] = []
@@ -109,7 +125,10 @@ export async function testApi(options: TestApiOptions): Promise<TestApi> {
     intake,
     catalog,
     builds,
+    backends: access.desk.backends,
+    credentials: access.desk.credentials,
     logs: options.logs ?? noLogs,
+    machines: options.machines ?? new Map(),
     hosts,
     metrics,
     clock,
@@ -126,6 +145,7 @@ export async function testApi(options: TestApiOptions): Promise<TestApi> {
     catalog,
     builds,
     seal,
+    access,
     hosts,
     news,
     observed,
@@ -134,6 +154,7 @@ export async function testApi(options: TestApiOptions): Promise<TestApi> {
     async [Symbol.asyncDispose]() {
       await api.stop()
       await builds.stop()
+      await access.close()
       rmSync(directory, { recursive: true, force: true })
     },
   }

@@ -20,6 +20,7 @@ import { loadIdentity } from '../../unionize/identity.ts'
 import { startImages } from '../../unionize/images/start.ts'
 import type { Instances } from '../../unionize/instances/instances.ts'
 import { joinOrchestrator } from '../../unionize/join.ts'
+import type { Leads } from '../../unionize/leads.ts'
 import { createLink } from '../../unionize/link.ts'
 import { createRequests } from '../../unionize/requests.ts'
 import { type Settings, settingsTable } from '../../unionize/settings.ts'
@@ -205,11 +206,13 @@ export class BuildHost {
       work: <T>(carryOut: () => Promise<T>) => carryOut(),
       aside: <T>(wait: () => Promise<T>) => wait(),
     }
-    const requests = createRequests({ instances: {} as Instances, standing, stock, builder, log: silent })
+    const others = { instances: {} as Instances, leads: {} as Leads }
+    const requests = createRequests({ ...others, standing, stock, builder, log: silent })
     const link = createLink({
       url: this.#site.url,
       identity: () => loadIdentity(this.#state),
       hello: async () => ({ version: '1', facts: { engine: 'e', kernel: 'k', instances: 0 } }),
+      address: () => undefined,
       connected: () => {},
       request: requests,
       log: silent,

@@ -19,5 +19,6 @@ export function order(n: number, generation = 1): Order {
     services: [service()],
     outputs: false,
     entryPort: null,
+    home: { name: 'h1' as HostName, address: null },
   }
 }

@@ -5,7 +5,7 @@
 import { join } from 'node:path'
 import { parseIpv6, parsePrefix } from '../../common/ipv6.ts'
 import type { WiringSpec } from '../../common/wiring-spec.ts'
-import type { WireObserved, WireOrder } from '../../unionize/contract.ts'
+import type { WireObserved, WireOrder, WireWay } from '../../unionize/contract.ts'
 import { dockerEngine } from '../../unionize/engine/containers.ts'
 import { createImages } from '../../unionize/images/images.ts'
 import { createAssembly } from '../../unionize/instances/assembly.ts'
@@ -21,8 +21,11 @@ import { createSandboxPool } from '../../unionize/instances/sandbox.ts'
 import { createSlots } from '../../unionize/instances/slots.ts'
 import { backgroundOf, takeStock } from '../../unionize/instances/stock.ts'
 import { createVolumes } from '../../unionize/instances/volumes.ts'
+import { createLeads } from '../../unionize/leads.ts'
 import { hostFiles } from '../../unionize/networks/host-files.ts'
 import { createNetworks } from '../../unionize/networks/networks.ts'
+import { followTasks } from '../../unionize/tasks/follow.ts'
+import { createTasks } from '../../unionize/tasks/tasks.ts'
 import { watchEngine } from '../../unionize/watch.ts'
 import { WiringError } from '../../unionize/wiring/errors.ts'
 import type { Interfaces } from '../../unionize/wiring/interfaces/interfaces.ts'
@@ -69,23 +72,31 @@ const assembly = createAssembly({
   ...{ host, log, now },
 })
 const instances = createInstances({ engine, assembly, orders, host, log, now, tell: (o) => told.push(o) })
+const tasks = createTasks({ engine, wiring, host, log, notice: (_level, code) => notices.push(code) })
+const leads = createLeads({
+  ...{ wiring, file: join(state, 'ways.json'), address: () => undefined, now },
+  notice: (_level, code) => notices.push(code),
+})
 const background = backgroundOf(log)
 const { holds } = assembly
 const collector = createOrphanCollector({
-  ...{ engine, wiring, interfaces, pool, orders, files, instances, host, graceMs: 0, holds, log, now },
+  ...{ engine, wiring, interfaces, pool, orders, files, instances, tasks, host, graceMs: 0, holds, log, now },
 })
 const stopping = new AbortController()
 const never = new AbortController().signal
 let ready = false
 
 await orders.load()
+await leads.load()
 const watching = watchEngine({
   ...{ engine, pool, instances, restarts, host, log, now, background },
   notice: (_level, code) => notices.push(code),
   async returned() {
     await wiring.prepare(NETWORK)
     await ensurePauseImage(engine)
-    await takeStock({ engine, wiring, pool, orders, names, networks, instances, host, log, holds, background })
+    await takeStock({
+      ...{ engine, wiring, pool, orders, names, networks, instances, tasks, leads, host, log, holds, background },
+    })
     ready = true
   },
   away: () => {
@@ -93,6 +104,12 @@ const watching = watchEngine({
   },
   signal: stopping.signal,
 })
+const standing = {
+  work: <T>(carryOut: () => Promise<T>) => carryOut(),
+  beside: async (work: () => Promise<unknown>) => void (await work()),
+  fault: () => (ready ? null : new Error('the engine is away')),
+}
+const followingTasks = followTasks({ engine, tasks, standing, now, background, signal: stopping.signal })
 const outputs = createOutputs({ engine, orders, notice: (_level, code) => notices.push(code), now })
 const reading = outputs.watch(stopping.signal, instances.tellOutputs)
 
@@ -104,6 +121,8 @@ answer({
   ensureFor: (order: WireOrder, ms: number) => instances.ensure(order, AbortSignal.timeout(ms)),
   remove: (instance: string, generation: number) => instances.remove(instance, generation, never),
   list: () => instances.list(never),
+  lead: (way: WireWay) => leads.lead(way),
+  unlead: (instance: string, generation: number) => leads.unlead(instance, generation),
   collect: () => collector.collect(),
   wired: () => [...wired],
   refuseInterfaces: (why: string | null) => {
@@ -113,7 +132,7 @@ answer({
   notices: () => notices.splice(0),
   async stop() {
     stopping.abort(new Error('the test ends'))
-    await Promise.all([pool.stop(), watching, reading, instances.settled()])
+    await Promise.all([pool.stop(), watching, followingTasks, reading, instances.settled()])
     await wiring.stop()
   },
 })

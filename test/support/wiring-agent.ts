@@ -35,6 +35,8 @@ const ifIndex = libc.func('unsigned int if_nametoindex(const char *name)')
 
 let flow: Socket | null = null
 let flowBytes = 0
+/** The last one who connected. */
+let accepted: Socket | null = null
 let capture: number | null = null
 
 if (label !== '') serve(Number(port))
@@ -46,6 +48,7 @@ answer({
   listen: serve,
   flowOpen,
   flowEcho,
+  flowPush: () => accepted?.write('y'),
   flowClose: () => flow?.resetAndDestroy(),
   sendFrame,
   flood,
@@ -56,6 +59,7 @@ answer({
 
 function serve(at: number): void {
   createServer((peer) => {
+    accepted = peer
     peer.write(`${label}\n`)
     peer.on('error', () => peer.destroy())
     peer.on('data', (data) => peer.write(data))

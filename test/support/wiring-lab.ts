@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { DropCounts } from '../../common/drop-reasons.ts'
 import type { HubRest, HubShare } from '../../unionize/wiring/private/share.ts'
-import type { HostNetwork, Passage, Placement, SandboxLink, Source } from '../../unionize/wiring/wiring.ts'
+import type { HostNetwork, Passage, Placement, SandboxLink, Source, Way } from '../../unionize/wiring/wiring.ts'
 import { until } from './until.ts'
 import type { Outcome } from './wiring-agent.ts'
 import { Remote } from './wiring-remote.ts'
@@ -47,13 +47,15 @@ export class WiringProcess extends Remote {
   unplace = (placement: Placement) => this.ask<void>('unplace', placement)
   open = (passage: Passage) => this.ask<void>('open', passage)
   close = (passage: Passage) => this.ask<void>('close', passage)
+  lead = (way: Way) => this.ask<void>('lead', way)
+  unlead = (way: Pick<Way, 'owner' | 'address'>) => this.ask<void>('unlead', way)
   detach = (link: string) => this.ask<void>('detach', link)
   connect = (share: HubShare) => this.ask<HubRest>('connect', share)
   links = () => this.ask<string[]>('links')
   guard = () => this.ask<void>('guard')
   counters = () => this.ask<DropCounts>('counters')
-  replacePassages = (passages: readonly Passage[], sources: readonly Source[]) =>
-    this.ask<void>('replacePassages', passages, sources)
+  replacePassages = (paths: readonly (Passage | Way)[], sources: readonly Source[]) =>
+    this.ask<void>('replacePassages', paths, sources)
   teardown = () => this.ask<void>('teardown')
   /** Ends the process as its owner would. */
   async stop(): Promise<void> {
@@ -67,15 +69,19 @@ export class WiringProcess extends Remote {
  * `await using`, so that nothing stays.
  */
 export class WiringLab implements AsyncDisposable {
-  readonly host = `${PREFIX}${process.pid}-host`
+  readonly host: string
   readonly #namespaces: string[] = []
   readonly #remotes: Remote[] = []
   readonly #folders: string[] = []
 
-  /** `bare`: without bridges. */
-  static async start(options: { bare?: boolean } = {}): Promise<WiringLab> {
+  private constructor(name: string) {
+    this.host = `${PREFIX}${process.pid}-${name}`
+  }
+
+  /** `bare`: without bridges. `name`: of the host, where there are several. */
+  static async start(options: { bare?: boolean; name?: string } = {}): Promise<WiringLab> {
     removeLeftovers()
-    const lab = new WiringLab()
+    const lab = new WiringLab(options.name ?? 'host')
     lab.#addNamespace(lab.host)
     if (options.bare) return lab
     lab.run('sysctl', '-qw', 'net.ipv6.conf.all.forwarding=1', 'net.ipv6.conf.default.accept_dad=0')
@@ -142,9 +148,9 @@ export class WiringLab implements AsyncDisposable {
   }
 
   /** An agent in the host's own namespace. */
-  async onHost(): Promise<Agent> {
+  async onHost(label = 'host', address = ''): Promise<Agent> {
     return this.#ready(
-      new Agent(['nsenter', `--net=/run/netns/${this.host}`, process.execPath, AGENT, 'host', String(PORT)], ''),
+      new Agent(['nsenter', `--net=/run/netns/${this.host}`, process.execPath, AGENT, label, String(PORT)], address),
     )
   }
 

@@ -5,6 +5,7 @@ import fc from 'fast-check'
 import { InvalidInput } from '../../common/errors.ts'
 import { orderFor } from '../../orchestrator/compose/order.ts'
 import { FACT_VARIABLES, factsOf, isFactName } from '../../orchestrator/compose/variables.ts'
+import type { HostName } from '../../orchestrator/domain/host.ts'
 import { type Lease, type LeaseFacts, mergeLease } from '../../orchestrator/domain/lease.ts'
 import type { Parameter, Parameters } from '../../orchestrator/domain/parameter.ts'
 import type { Json, Template } from '../../orchestrator/domain/template.ts'
@@ -43,7 +44,7 @@ function template(
 }
 
 const order = (from: Template, given: Parameters = {}, facts: LeaseFacts = {}) =>
-  orderFor(instance(1), from, lease(facts), given)
+  orderFor(instance(1), from, lease(facts), { name: 'h1' as HostName, facts: {} }, given)
 const web = (...given: Parameters_<typeof order>) => order(...given).services[0] ?? assert.fail()
 type Parameters_<F extends (...given: never[]) => unknown> = F extends (...given: infer A) => unknown ? A : never
 const textOf = (content: string | undefined) => Buffer.from(content ?? '', 'base64').toString()
@@ -82,6 +83,7 @@ describe('the order for an instance', () => {
       services: [service({ image: 'nginx', environment, capabilities, memoryBytes: 256 * MIB, pids: 256 })],
       outputs: false,
       entryPort: 80,
+      home: { name: 'h1', address: null },
     })
   })
 

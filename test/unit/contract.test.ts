@@ -7,6 +7,7 @@ import {
   LABEL,
   MAX_BATCH,
   MAX_MESSAGE_BYTES,
+  MAX_WAYS,
   orderShape,
   SNAPSHOT_PART,
   toHost,
@@ -19,8 +20,16 @@ const { owner, address, expiresAt, facts } = leaseEvent(1, now)
 const lease = { owner, address, expiresAt, facts }
 const position = { journal: 'j', offset: 100 }
 const event = { type: 'event', kind: 'granted', lease, position, hookAt: now }
+const way = { instance: 'i-1a', generation: 1, owner: 'fd00:c::1', address: 'fd00:1::1' }
+const routed = { ...way, reach: { kind: 'routed', via: 'fd00:9::2' } }
+const translated = { ...way, reach: { kind: 'translated', address: '2001:db8::1' } }
 const messagesFromHost = [
-  { type: 'hello', protocol: 1, version: '0.1.0', facts: { engine: 'e', kernel: 'k', instances: 0 } },
+  {
+    type: 'hello',
+    protocol: 1,
+    version: '0.1.0',
+    facts: { engine: 'e', kernel: 'k', instances: 0, address: 'fd00:9::1' },
+  },
   { type: 'leases', id: 'l1', items: [event, { type: 'refused', reason: 'r', original: 'o', position, hookAt: now }] },
   { type: 'snapshot', id: 's1', readAt: now, part: 0, last: true, leases: [lease] },
   { type: 'result', id: 'r1', observed: [{ instance: 'i-1a', generation: 1, state: 'running', address }] },
@@ -33,10 +42,11 @@ const messagesFromHost = [
   { type: 'dropped', packets: { mac: 1, 'packet-rate': 0 } },
   { type: 'output', id: 'r1', text: 'x' },
 ]
+const { home: _, ...ordered } = order(1)
 const messagesToHost = [
   { type: 'welcome', protocol: 1, version: '0.1.0', host: 'h1' },
   { type: 'stored', id: 'l1' },
-  { type: 'ensure', id: 'r1', order: order(1) },
+  { type: 'ensure', id: 'r1', order: ordered },
   { type: 'remove', id: 'r1', instance: 'i-1a', generation: 1 },
   {
     type: 'images',
@@ -56,6 +66,9 @@ const messagesToHost = [
     mostMs: 1000,
     mostLogBytes: 1000,
   },
+  { type: 'lead', id: 'r1', way: routed },
+  { type: 'unlead', id: 'r1', instance: 'i-1a', generation: 1 },
+  { type: 'leads', id: 'r1', ways: [routed, translated] },
   { type: 'list', id: 'r1' },
   { type: 'logs', id: 'r1', instance: 'i-1a', follow: false, tail: 10 },
   { type: 'cancel', id: 'r1' },
@@ -113,7 +126,34 @@ describe('the messages between the daemons', () => {
     assert.equal(fromHost.safeParse({ type: 'future', id: 'x' }).success, false)
   })
 
+  it('tell of a way nothing but where it leads', () => {
+    const lead = (change: object) => toHost.safeParse({ type: 'lead', id: 'r', way: { ...routed, ...change } }).success
+    assert.equal(lead({}), true)
+    for (const [key, value] of [
+      ['owner', 'fd00:c::1/64'],
+      ['owner', '10.0.0.1'],
+      ['address', ''],
+      ['generation', 0],
+      ['instance', '../i-1a'],
+      ['reach', { kind: 'tunnelled', via: 'fd00:9::2' }],
+      ['reach', { kind: 'routed', via: 'example.net' }],
+      ['reach', { kind: 'routed', address: 'fd00:9::2' }],
+      ['reach', { kind: 'translated', via: 'fd00:9::2' }],
+    ] as const) {
+      assert.equal(lead({ [key]: value }), false, `${key} ${JSON.stringify(value)}`)
+    }
+  })
+
   it('hold a bounded number of things', () => {
+    const ways = (n: number) => toHost.safeParse({ type: 'leads', id: 'r', ways: Array(n).fill(routed) }).success
+    assert.deepEqual([ways(0), ways(MAX_WAYS), ways(MAX_WAYS + 1)], [true, true, false])
+    const longest = { ...routed, instance: 'i'.repeat(41), generation: 2 ** 53 - 1 }
+    const wide = 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff'
+    const most = { ...longest, owner: wide, address: wide, reach: { kind: 'translated', address: wide } }
+    const bytes = Buffer.byteLength(
+      JSON.stringify({ type: 'leads', id: 'r'.repeat(64), ways: Array(MAX_WAYS).fill(most) }),
+    )
+    assert.ok(bytes < MAX_MESSAGE_BYTES, `${bytes} bytes`)
     const leases = (n: number) => fromHost.safeParse({ type: 'leases', id: 'l', items: Array(n).fill(event) }).success
     assert.deepEqual([leases(0), leases(MAX_BATCH), leases(MAX_BATCH + 1)], [false, true, false])
     const snapshot = (n: number) => fromHost.safeParse({ ...messagesFromHost[2], leases: Array(n).fill(lease) }).success

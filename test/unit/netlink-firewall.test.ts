@@ -3,7 +3,9 @@ import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import type { Policy } from '../../common/wiring-policy.ts'
 import { type Change, Contents } from '../../unionize/wiring/firewall/contents.ts'
+import type { Path } from '../../unionize/wiring/firewall/paths.ts'
 import { baseRules } from '../../unionize/wiring/firewall/ruleset.ts'
+import type { Way } from '../../unionize/wiring/wiring.ts'
 
 /**
  * Sets and chains that behave as the kernel's: removing what is not there, giving a key another value, leading to a chain
@@ -54,7 +56,21 @@ class KernelSets {
 
 const owner = fc.constantFrom('fd00:c::1', 'fd00:c::2', 'fd00:c::3')
 const instance = fc.constantFrom('fd00:1::1', 'fd00:1::2', 'fd00:1::3')
-const passage = fc.record({ owner, instance })
+const passage = fc.record(
+  { owner, instance, ownerVia: fc.constantFrom('fd00:9::1', 'fd00:9::2') },
+  { requiredKeys: ['owner', 'instance'] },
+)
+const way: fc.Arbitrary<Way> = fc.record({
+  owner,
+  address: instance,
+  reach: fc.constantFrom<Way['reach']>(
+    { kind: 'routed', via: 'fd00:9::1' },
+    { kind: 'routed', via: 'fd00:9::2' },
+    { kind: 'translated', address: '2001:db8::1' },
+    { kind: 'translated', address: '2001:db8::2', from: '2001:db8:1::1' },
+  ),
+})
+const path = fc.oneof(passage, way)
 const link = fc.constantFrom('ui-1', 'ui-2')
 const mac = fc.constantFrom('02:00:00:00:00:01', '02:00:00:00:00:02')
 const policy = fc.constantFrom<Policy | undefined>(
@@ -73,37 +89,53 @@ const guard = fc.tuple(link, fc.option(fc.tuple(mac, instance, policy), { nil: n
 }))
 const change: fc.Arbitrary<Change> = fc.record(
   {
-    open: fc.array(passage, { maxLength: 2 }),
-    close: fc.array(passage, { maxLength: 2 }),
+    open: fc.array(path, { maxLength: 2 }),
+    close: fc.array(path, { maxLength: 2 }),
     guard,
   },
   { requiredKeys: [] },
 )
 
 describe('the contents of the firewall', () => {
-  it('stay in step with the kernel through any changes, each owner led to the instance opened last', () => {
+  it('stay in step with the kernel through any changes, each owner led to the instance here or elsewhere that was opened last', () => {
     fc.assert(
       fc.property(fc.array(change, { maxLength: 30 }), (changes) => {
         const contents = new Contents([], [])
         const kernel = new KernelSets()
-        const open = new Map<string, string[]>()
+        const open = new Map<string, Path[]>()
+        const keyOf = (p: object) => ('instance' in p ? `here ${p.instance}` : `elsewhere ${(p as Way).address}`)
         for (const step of changes) {
+          const before = contents.hops()
           const plan = contents.plan(step)
           kernel.run(plan.commands)
           plan.commit()
-          for (const p of step.close ?? [])
-            open.set(
-              p.owner,
-              (open.get(p.owner) ?? []).filter((i) => i !== p.instance),
-            )
-          for (const p of step.open ?? []) {
-            open.set(p.owner, [...(open.get(p.owner) ?? []).filter((i) => i !== p.instance), p.instance])
+          const without = (p: { owner: string }) => (open.get(p.owner) ?? []).filter((o) => keyOf(o) !== keyOf(p))
+          for (const p of step.close ?? []) open.set(p.owner, without(p))
+          for (const p of step.open ?? []) open.set(p.owner, [...without(p), p])
+          const after = contents.hops()
+          for (const to of new Set([...before.keys(), ...after.keys()])) {
+            if (before.get(to) !== after.get(to))
+              assert.ok(plan.rerouted.includes(to), `${to} is told to be routed anew`)
           }
         }
-        const expected = [...open].flatMap(([from, list]) => list.map((to) => `${from} . ${to}`)).sort()
-        assert.deepEqual(kernel.of('inet unionize passages'), expected)
-        const leads = [...open].flatMap(([from, list]) => (list.length > 0 ? [`${from} : ${list.at(-1)}`] : [])).sort()
+        const all = [...open.values()].flat()
+        const ways = all.filter((p) => 'reach' in p)
+        const passages = all.filter((p) => !('reach' in p))
+        const sorted = (list: string[]) => [...new Set(list)].sort()
+        const target = (p: Path) =>
+          'instance' in p ? p.instance : p.reach.kind === 'routed' ? p.address : p.reach.address
+        assert.deepEqual(kernel.of('inet unionize passages'), sorted(passages.map((p) => `${p.owner} . ${target(p)}`)))
+        assert.deepEqual(kernel.of('inet unionize ways'), sorted(ways.map((p) => `${p.owner} . ${target(p)}`)))
+        const targetsOf = (kind: string) => sorted(ways.filter(({ reach }) => reach.kind === kind).map(target))
+        assert.deepEqual(kernel.of('inet unionize elsewhere'), targetsOf('routed'))
+        assert.deepEqual(kernel.of('inet unionize outside'), targetsOf('translated'))
+        const leads = [...open]
+          .flatMap(([from, list]) => list.slice(-1).map((last) => `${from} : ${target(last)}`))
+          .sort()
         assert.deepEqual(kernel.of('inet unionize mine'), leads)
+        const routed = ways.flatMap((p) => (p.reach.kind === 'routed' ? [p.address] : []))
+        const back = passages.flatMap((p) => ('ownerVia' in p ? [p.owner] : []))
+        assert.deepEqual([...contents.hops().keys()].sort(), sorted([...routed, ...back]))
         const again = new KernelSets()
         again.run(contents.additions())
         for (const set of kernel.sets.keys()) assert.deepEqual(again.of(set), kernel.of(set))

@@ -31,7 +31,7 @@ function carriedOut(before: Instance, action: Action): Instance {
     case 'wait':
       return { ...before, dueAt: now + 15_000 }
     case 'place':
-      return { ...before, host: action.host }
+      return { ...before, host: action.home.name }
     case 'expire':
       return { ...before, wanted: 'gone', generation: before.generation + 1, dueAt: now }
     case 'ensure':
@@ -93,7 +93,7 @@ describe('plan', () => {
     const nowhere = { host: null, dueAt: now } as const
     assert.equal(plan(instance(1, { ...nowhere, wanted: 'gone' }), null, now).kind, 'retire')
     assert.deepEqual(plan(instance(1, nowhere), null, now), { kind: 'wait', why: 'host h1 has not joined' })
-    assert.deepEqual(plan(instance(1, nowhere), fakeHost('h1'), now), { kind: 'place', host: 'h1' })
+    assert.deepEqual(plan(instance(1, nowhere), fakeHost('h1'), now), { kind: 'place', home: fakeHost('h1') })
   })
 
   it('makes again what a newer generation wants although it runs', () => {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { stringify } from 'yaml'
+import { InvalidInput } from '../../common/errors.ts'
 import { durationText } from '../../orchestrator/catalog/rule-gift.ts'
 import { keepSeals, type RulesKnown, readRules, writtenRules } from '../../orchestrator/catalog/rules-file.ts'
 import { faultText } from '../../orchestrator/compose/faults.ts'
@@ -281,6 +282,46 @@ quotas: {total: 0}
     const other = content(text.replace('hush-hush', 'other'))
     assert.notDeepEqual(keepSeals(other, first, seal), first)
     assert.deepEqual(content('rules: []'), { rules: [], quotas: {} })
+  })
+
+  it('names further backends in the order in which they are tried, and what may be spent', () => {
+    const text = `rules:
+  - {name: a, give: {template: slow, backend: [fake, docker], spend: 0.50 EUR/hour}}
+  - {name: b, give: {template: slow, backend: [docker]}}
+quotas: {total: 3, spend: 20 EUR/hour}
+`
+    const found = content(text)
+    const [a, b] = found.rules
+    assert.deepEqual([a?.give?.backend, a?.give?.otherwise], ['fake', ['docker']])
+    assert.deepEqual(a?.give?.spend, { perHour: 0.5, currency: 'EUR' })
+    assert.deepEqual([b?.give?.backend, b?.give?.otherwise], ['docker', undefined])
+    assert.deepEqual(found.quotas, { total: 3, spend: { perHour: 20, currency: 'EUR' } })
+    const written = stringify(writtenRules(found, () => ''))
+    assert.match(written, /spend: 0.5 EUR\/hour\n/)
+    assert.deepEqual(content(written), found)
+    const backend = (value: string) => faultsOf(`  - {name: a, give: {template: slow, backend: ${value}}}`).join('\n')
+    assert.match(backend('[]'), /give.backend: is an empty list/)
+    assert.match(
+      backend('[fake, dokcer]'),
+      /give.backend\[1\]: expected the name of a backend \(did you mean docker\?\)/,
+    )
+    assert.match(backend('[fake, docker, fake]'), /give.backend\[2\]: fake is in the list already/)
+    assert.match(backend('{}'), /give.backend: expected the name of a backend/)
+    const spend = (value: string) => faultsOf(`  - {name: a, give: {template: slow, spend: ${value}}}`).join('\n')
+    for (const wrong of ['5', '5 EUR', '[5]', '5 EUR/month']) {
+      assert.match(spend(wrong), /give.spend: expected an amount, a currency and \/hour, such as 0.50 EUR\/hour/)
+    }
+  })
+
+  it('gives no template to a backend that cannot honour it', () => {
+    const checkTemplate = ({ backend }: Template) => {
+      if (backend === 'fake') throw new InvalidInput('services.web.image', 'is too large')
+    }
+    const text = 'rules:\n  - {name: a, give: {template: slow, backend: [docker, fake]}}\n'
+    const { faults } = readRules({ file: 'rules.yaml', text }, { ...known, checkTemplate })
+    assert.deepEqual(faults.map(faultText), [
+      'rules.yaml:2: rules[0].give.backend[1]: template slow does not fit backend fake: services.web.image: is too large',
+    ])
   })
 
   it('is read with ten thousand rules', () => {

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { addCheck } from './commands/check.ts'
 import { addCompletion } from './commands/completion.ts'
+import { addPlace } from './commands/place.ts'
 import { addShow, addSpec } from './commands/show.ts'
 import { addUnwire } from './commands/unwire.ts'
 import { addWait } from './commands/wait.ts'
@@ -16,5 +17,6 @@ export function addWiringCommands(program: Command): void {
   addPlan(program)
   addWait(program)
   addSpec(program)
+  addPlace(program)
   addCompletion(program)
 }

@@ -107,7 +107,7 @@ async function open(settings: Settings): Promise<Opened> {
 }
 
 /** Whether the wiring service listens there. @throws WiringError `not-permitted` */
-function answers(path: string): Promise<boolean> {
+export function answers(path: string): Promise<boolean> {
   const { promise, resolve, reject } = Promise.withResolvers<boolean>()
   const probe = connect(path)
   probe.once('connect', () => resolve(true))
@@ -118,7 +118,8 @@ function answers(path: string): Promise<boolean> {
   return promise.finally(() => probe.destroy())
 }
 
-function demandCapabilities(): void {
+/** @throws WiringError `not-permitted` */
+export function demandCapabilities(): void {
   const effective = BigInt(
     `0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0'}`,
   )

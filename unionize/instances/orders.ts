@@ -45,6 +45,8 @@ export interface Orders {
   /** Highest generation seen; 0: never heard of. */
   generation(instance: string): number
   isRetired(instance: string): boolean
+  /** When the last word was noted, epoch ms; 0: never heard of. */
+  notedAt(instance: string): number
   /** The orders of all instances that are to exist. */
   wanted(): readonly WireOrder[]
   /** Number of instances that are to exist. */
@@ -117,6 +119,7 @@ export function createOrders(options: { directory: string; now: () => number }):
     current: (instance) => records.get(instance)?.order ?? null,
     generation: (instance) => records.get(instance)?.generation ?? 0,
     isRetired: (instance) => records.get(instance)?.order === null,
+    notedAt: (instance) => records.get(instance)?.at ?? 0,
     wanted: () => [...records.values()].flatMap((record) => (record.order === null ? [] : [record.order])),
     count: () => [...records.values()].filter((record) => record.order !== null).length,
     forget,

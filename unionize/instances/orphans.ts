@@ -3,6 +3,7 @@ import type { Log } from '../../common/log.ts'
 import { LABEL } from '../contract.ts'
 import type { Engine, ListedContainer } from '../engine/containers.ts'
 import { hasNetworks, ownerKey } from '../networks/plan.ts'
+import type { Tasks } from '../tasks/tasks.ts'
 import type { Interfaces } from '../wiring/interfaces/interfaces.ts'
 import type { Wiring } from '../wiring/wiring.ts'
 import { keyOf } from './extras.ts'
@@ -35,10 +36,12 @@ export function createOrphanCollector(options: {
   graceMs: number
   /** Whether a sandbox is in use though no container refers to it. */
   holds: (sandbox: string) => boolean
+  /** What a swarm runs here has links that are none of a sandbox. */
+  tasks: Pick<Tasks, 'links'>
   log: Log
   now: () => number
 }): OrphanCollector {
-  const { engine, wiring, interfaces, pool, orders, files, instances, host, graceMs, holds, log, now } = options
+  const { engine, wiring, interfaces, pool, orders, files, instances, host, graceMs, holds, tasks, log, now } = options
   /** When something was first seen orphaned, by id; an instance that is asked for anew starts anew. */
   const firstSeen = new Map<string, number>()
 
@@ -53,7 +56,9 @@ export function createOrphanCollector(options: {
       const links = await wiring.links()
       const all = await engine.list({ [LABEL.host]: host })
       const suspects = new Map<string, () => Promise<void>>()
-      for (const link of strayLinks(links, all)) suspects.set(link, () => wiring.detach(link))
+      const wired = tasks.links()
+      for (const link of strayLinks(links, all).filter((one) => !wired.has(one)))
+        suspects.set(link, () => wiring.detach(link))
       for (const id of unusedSandboxes(all))
         if (!holds(id)) {
           suspects.set(id, async () => {

@@ -2,9 +2,11 @@ import { wording } from '../../common/errors.ts'
 import type { Log } from '../../common/log.ts'
 import { LABEL, type WireOrder } from '../contract.ts'
 import type { Engine, ListedContainer } from '../engine/containers.ts'
+import type { Leads } from '../leads.ts'
 import type { Networks } from '../networks/networks.ts'
 import { hasNetworks, ownerKey } from '../networks/plan.ts'
-import type { Source, Wiring } from '../wiring/wiring.ts'
+import type { Tasks } from '../tasks/tasks.ts'
+import type { Passage, Source, Way, Wiring } from '../wiring/wiring.ts'
 import { homesIn, homesOf } from './homes.ts'
 import type { Instances } from './instances.ts'
 import type { Names } from './names.ts'
@@ -34,6 +36,9 @@ export async function takeStock(parts: {
   names: Names
   networks: Pick<Networks, 'keepOnly'>
   instances: Instances
+  /** What a swarm runs here. */
+  tasks: Pick<Tasks, 'stock' | 'mend'>
+  leads: Pick<Leads, 'all'>
   host: string
   log: Log
   /** Whether a sandbox is in use though no container refers to it. */
@@ -41,7 +46,7 @@ export async function takeStock(parts: {
   /** What is mended in the background is started through this. */
   background: (what: string, work: () => Promise<void>) => void
 }): Promise<void> {
-  const { engine, wiring, pool, orders, names, networks, instances, host, log, background } = parts
+  const { engine, wiring, pool, orders, names, networks, instances, tasks, leads, host, log, background } = parts
   const all = await engine.list({ [LABEL.host]: host })
   const links = new Set(await wiring.links())
   const { seen, incomplete } = sort(all, orders)
@@ -49,10 +54,12 @@ export async function takeStock(parts: {
     if (orders.generation(order.instance) === 0) await orders.accept(order)
     instances.remember(order, [sandbox.id, ...others.map(({ id }) => id)])
   }
+  const ofTasks = await tasks.stock()
   await wiring.replacePassages(
-    seen.map(({ order }) => ({ owner: order.ownerAddress, instance: order.address })),
-    seen.filter(({ sandbox }) => sandbox.running).map(sourceOf),
+    [...ofTasks.paths, ...pathsOf(seen, leads, orders)],
+    [...seen.filter(({ sandbox }) => sandbox.running).map(sourceOf), ...ofTasks.sources],
   )
+  background('wire tasks', () => tasks.mend())
   await Promise.all([names, networks].map((all) => all.keepOnly(new Set(seen.map(({ order }) => order.instance)))))
   for (const { order } of seen) await names.put(order.instance, order.name, order.address)
   const hubs = new Set(all.filter((c) => c.labels[LABEL.role] === 'hub' && c.running).map((c) => c.labels[LABEL.owner]))
@@ -79,6 +86,16 @@ export async function takeStock(parts: {
     incomplete: incomplete.length,
     sandboxes: pool.ready(),
   })
+}
+
+/** The paths of owners to instances here and elsewhere, in the order in which they were said: `my.instance` leads to the last. */
+function pathsOf(seen: readonly Seen[], leads: Pick<Leads, 'all'>, orders: Orders): (Passage | Way)[] {
+  const here = seen.map(({ order }) => ({
+    path: { owner: order.ownerAddress, instance: order.address },
+    at: orders.notedAt(order.instance),
+  }))
+  const elsewhere = leads.all().map(({ way, at }) => ({ path: way, at }))
+  return [...here, ...elsewhere].sort((a, b) => a.at - b.at).map(({ path }) => path)
 }
 
 /** Whether a container runs, or ended and is to stay so. */

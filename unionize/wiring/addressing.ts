@@ -29,11 +29,11 @@ export class Addressing {
     const address = addressBytes(placement.address)
     const gateway = addressBytes(network.gateway)
     this.#namespaces.visit(placement.pid, (inside) => {
-      const { bridge, ends } = this.#wires.bridgeAndEnds(network.bridge, placement.link, inside)
+      const { bridge, ends } = this.#wires.bridgeAndEnds(network.bridge, placement, inside)
       if (ends === null || ends.inner.mac !== placement.mac) {
         throw new WiringError(
           'link-gone',
-          `process ${placement.pid} has no ${INSIDE} with MAC ${placement.mac} behind ${placement.link}: attach it first`,
+          `process ${placement.pid} has no ${placement.inside ?? INSIDE} with MAC ${placement.mac} behind ${placement.link}: attach it first`,
         )
       }
       const index = ends.inner.index
@@ -63,7 +63,7 @@ export class Addressing {
   unplace(placement: Placement, network: HostNetwork): void {
     try {
       this.#namespaces.visit(placement.pid, (inside) => {
-        const ends = this.#wires.ends(placement.link, inside)
+        const ends = this.#wires.ends(placement, inside)
         if (ends === null) return
         this.#clear(ends.inner.index, inside, placement, network)
       })

@@ -8,6 +8,7 @@ import { OrchestratorError } from '../../common/errors.ts'
  * - `link-gone`: the sandbox has no `eth0` that is the other end of this link; attach it again.
  * - `not-isolated`: the sandbox shares the host's own network namespace.
  * - `interface-in-use`: the sandbox has an `eth0`, or the host a link of that name, that is not ours.
+ * - `next-hop-unreachable`: no link of this host leads to a next hop; the message names both (retryable).
  * - `link-not-up`: the kernel did not bring the link or its address up in time (retryable).
  * - `bridge-full`: the bridge has its 1,023 ports.
  * - `library-missing`: libnftables is not installed.

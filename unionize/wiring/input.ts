@@ -3,7 +3,7 @@ import { InvalidInput } from '../../common/errors.ts'
 import { parseIpv6 } from '../../common/ipv6.ts'
 import type { Policy } from '../../common/wiring-policy.ts'
 import { parsePolicy } from './policy-input.ts'
-import type { HostNetwork, Passage, Placement, SandboxLink, Source } from './wiring.ts'
+import type { HostNetwork, Passage, Placement, SandboxLink, Source, Way } from './wiring.ts'
 
 /** Every host-side link of ours bears this prefix; the firewall knows them by it. */
 export const LINK_PREFIX = 'ui-'
@@ -39,7 +39,14 @@ export function parseNetwork(network: HostNetwork): HostNetwork {
 /** @throws InvalidInput naming the field */
 export function parseSandbox(sandbox: SandboxLink): SandboxLink {
   parseFields(sandbox, 'sandbox')
-  return { pid: parsePid(sandbox.pid), link: parseLink(sandbox.link), mac: parseMac(sandbox.mac) }
+  const { inside } = sandbox
+  if (inside !== undefined && !isText(inside, INTERFACE_NAME)) throw refused('inside', 'an interface name', inside)
+  return {
+    pid: parsePid(sandbox.pid),
+    link: parseLink(sandbox.link),
+    mac: parseMac(sandbox.mac),
+    ...(inside === undefined ? {} : { inside }),
+  }
 }
 
 /** @throws InvalidInput naming the field */
@@ -50,6 +57,7 @@ export function parsePlacement(placement: Placement): Placement {
     address: parseAddress(placement.address, 'address'),
     ...parsePolicyOf(placement),
     owner: placement.owner === null ? null : parseAddress(placement.owner, 'owner'),
+    ...parseOwnerVia(placement),
   }
 }
 
@@ -59,7 +67,37 @@ export function parsePassage(passage: Passage): Passage {
   return {
     owner: parseAddress(passage.owner, 'owner'),
     instance: parseAddress(passage.instance, 'instance'),
+    ...parseOwnerVia(passage),
   }
+}
+
+/** @throws InvalidInput naming the field */
+export function parseWayName(way: Pick<Way, 'owner' | 'address'>): Pick<Way, 'owner' | 'address'> {
+  parseFields(way, 'way')
+  return { owner: parseAddress(way.owner, 'owner'), address: parseAddress(way.address, 'address') }
+}
+
+/** @throws InvalidInput naming the field */
+export function parseWay(way: Way): Way {
+  const name = parseWayName(way)
+  const { reach } = way
+  parseFields(reach, 'reach')
+  switch (reach.kind) {
+    case 'routed':
+      return { ...name, reach: { kind: 'routed', via: parseAddress(reach.via, 'reach.via') } }
+    case 'translated': {
+      const from = reach.from === undefined ? {} : { from: parseAddress(reach.from, 'reach.from') }
+      return { ...name, reach: { kind: 'translated', address: parseAddress(reach.address, 'reach.address'), ...from } }
+    }
+    default:
+      throw refused('reach.kind', 'routed or translated', (reach as { kind?: unknown }).kind)
+  }
+}
+
+/** @throws InvalidInput naming the field */
+export function parsePath(path: Passage | Way): Passage | Way {
+  parseFields(path, 'path')
+  return 'reach' in path ? parseWay(path) : parsePassage(path)
 }
 
 /** @throws InvalidInput naming the field */
@@ -102,6 +140,11 @@ export function addressBytes(address: string): Buffer {
   for (const [i, group] of left.entries()) bytes.writeUInt16BE(group, 2 * i)
   for (const [i, group] of right.entries()) bytes.writeUInt16BE(group, 16 - 2 * (right.length - i))
   return bytes
+}
+
+/** @throws InvalidInput naming the field */
+function parseOwnerVia({ ownerVia }: Pick<Passage, 'ownerVia'>): { ownerVia?: string } {
+  return ownerVia === undefined ? {} : { ownerVia: parseAddress(ownerVia, 'ownerVia') }
 }
 
 /** @throws InvalidInput naming the field */

@@ -24,7 +24,7 @@ import { KernelRefusal, type Request, type RouteSocket } from './kernel/route-so
 import { waitUntil } from './waiting.ts'
 import type { HostNetwork, SandboxLink } from './wiring.ts'
 
-/** The name of a sandbox's one interface. */
+/** The name of a sandbox's one interface, unless it is told. */
 export const INSIDE = 'eth0'
 
 /** Always the same messages; a socket copies what it sends. */
@@ -79,9 +79,9 @@ export class Wires {
   }
 
   /** The bridge as {@link bridge} has it, and the two ends of a link as {@link ends} has them. @throws WiringError `bridge-missing` */
-  bridgeAndEnds(name: string, link: string, inside: Sandbox): { bridge: LinkState; ends: Ends | null } {
-    const [bridge = null, outer = null] = lookAt(this.#host, [name, link])
-    return { bridge: this.#ready(name, bridge), ends: endsOf(outer, inside) }
+  bridgeAndEnds(name: string, sandbox: SandboxLink, inside: Sandbox): { bridge: LinkState; ends: Ends | null } {
+    const [bridge = null, outer = null] = lookAt(this.#host, [name, sandbox.link])
+    return { bridge: this.#ready(name, bridge), ends: endsOf(outer, inside, sandbox.inside) }
   }
 
   #ready(name: string, link: LinkState | null): LinkState {
@@ -107,9 +107,13 @@ export class Wires {
           bytes: staticPortEntry(port, sandbox.mac),
         },
       )
+      const { inside: name = INSIDE } = sandbox
       inside.route.ask(
-        { purpose: `keep ${INSIDE} without a link-local address`, bytes: INSIDE_WITHOUT_LINK_LOCAL },
-        { purpose: `set ${INSIDE} of process ${sandbox.pid} up`, bytes: INSIDE_UP },
+        {
+          purpose: `keep ${name} without a link-local address`,
+          bytes: name === INSIDE ? INSIDE_WITHOUT_LINK_LOCAL : setNoLinkLocal(name),
+        },
+        { purpose: `set ${name} of process ${sandbox.pid} up`, bytes: name === INSIDE ? INSIDE_UP : setUp(name) },
       )
       this.#settle(sandbox, network, inside)
     })
@@ -144,8 +148,8 @@ export class Wires {
   }
 
   /** The two ends of a link, if they are there and belong together. */
-  ends(link: string, inside: Sandbox): Ends | null {
-    return endsOf(look(this.#host, link), inside)
+  ends(sandbox: SandboxLink, inside: Sandbox): Ends | null {
+    return endsOf(look(this.#host, sandbox.link), inside, sandbox.inside)
   }
 
   /** @returns the index of the host's end */
@@ -156,7 +160,7 @@ export class Wires {
     if (outer !== null && outer.kind !== 'veth') {
       throw new WiringError('interface-in-use', `${sandbox.link} exists on the host and is not a link to a sandbox`)
     }
-    const ends = this.ends(sandbox.link, inside)
+    const ends = this.ends(sandbox, inside)
     if (ends !== null && ends.inner.mac === sandbox.mac) {
       const purpose = `make ${sandbox.link} a port of the bridge`
       if (ends.outer.master !== bridge.index) this.#host.ask({ purpose, bytes: setMaster(sandbox.link, bridge.index) })
@@ -165,7 +169,10 @@ export class Wires {
     this.detach([sandbox.link])
     const remade = this.#create(sandbox, bridge, inside)
     if (remade !== null) return remade
-    throw new WiringError('interface-in-use', `process ${sandbox.pid} already has an ${INSIDE} that is not ours`)
+    throw new WiringError(
+      'interface-in-use',
+      `process ${sandbox.pid} already has an ${sandbox.inside ?? INSIDE} that is not ours`,
+    )
   }
 
   /** @returns the index of the host's end; null: nothing was made, since there is a link of either name */
@@ -173,12 +180,12 @@ export class Wires {
     try {
       const [, found] = this.#host.ask(
         {
-          purpose: `make ${sandbox.link} and ${INSIDE} of process ${sandbox.pid}`,
+          purpose: `make ${sandbox.link} and ${sandbox.inside ?? INSIDE} of process ${sandbox.pid}`,
           bytes: createPair({
             name: sandbox.link,
             bridge: bridge.index,
             mtu: bridge.mtu,
-            peerName: INSIDE,
+            peerName: sandbox.inside ?? INSIDE,
             peerMac: sandbox.mac,
             namespace: inside.namespace,
           }),
@@ -201,7 +208,7 @@ export class Wires {
       const [port, bridge] = lookAt(this.#host, [sandbox.link, network.bridge])
       if (!port?.passing) slow = sandbox.link
       else if (!bridge?.running) slow = network.bridge
-      else if (!look(inside.route, INSIDE)?.passing) slow = INSIDE
+      else if (!look(inside.route, sandbox.inside ?? INSIDE)?.passing) slow = sandbox.inside ?? INSIDE
       else return true
       return false
     })
@@ -231,8 +238,8 @@ function reading(name: string): Request {
   return { purpose: `read ${name}`, bytes: getLink(name), fine: ['ENODEV'] }
 }
 
-function endsOf(outer: LinkState | null, inside: Sandbox): Ends | null {
-  const inner = outer === null ? null : look(inside.route, INSIDE)
+function endsOf(outer: LinkState | null, inside: Sandbox, name = INSIDE): Ends | null {
+  const inner = outer === null ? null : look(inside.route, name)
   if (outer === null || inner === null) return null
   return outer.peer === inner.index && inner.peer === outer.index ? { outer, inner } : null
 }

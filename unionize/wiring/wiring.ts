@@ -1,7 +1,18 @@
 import type { DropCounts } from '../../common/drop-reasons.ts'
 import type { Policy } from '../../common/wiring-policy.ts'
 import { WiringError } from './errors.ts'
-import { parseEach, parseLink, parseNetwork, parsePassage, parsePlacement, parseSandbox, parseSource } from './input.ts'
+import {
+  parseEach,
+  parseLink,
+  parseNetwork,
+  parsePassage,
+  parsePath,
+  parsePlacement,
+  parseSandbox,
+  parseSource,
+  parseWay,
+  parseWayName,
+} from './input.ts'
 import { type HubRest, type HubShare, parseShare } from './private/share.ts'
 import { Lane } from './threads/lane.ts'
 import type { Answers, Caller, Calls, Verb } from './threads/protocol.ts'
@@ -18,10 +29,26 @@ export interface HostNetwork {
   readonly myAddress: string
 }
 
-/** One owner's path to one instance: their IPv6 addresses. */
+/** One owner's path to one instance on this host: their IPv6 addresses. */
 export interface Passage {
   readonly owner: string
   readonly instance: string
+  /** Next hop for what goes to the owner: the host that leads it here. Absent: the owner comes as this host's routes say. */
+  readonly ownerVia?: string | undefined
+}
+
+/** One owner's path to an instance that is not on this host. Of an owner and an address there is one: the last. */
+export interface Way {
+  readonly owner: string
+  /** The instance's own address, of the instances' prefix. */
+  readonly address: string
+  /**
+   * `routed`: the instance has its address, behind the next hop `via`. `translated`: it is at another address; what the
+   * owner sends leaves with the source `from`, or as the kernel chooses one of the host's own.
+   */
+  readonly reach:
+    | { readonly kind: 'routed'; readonly via: string }
+    | { readonly kind: 'translated'; readonly address: string; readonly from?: string | undefined }
 }
 
 /** A sandbox and its link. */
@@ -30,8 +57,10 @@ export interface SandboxLink {
   readonly pid: number
   /** Name of the link's end on the host: `ui-` and up to 12 more characters. */
   readonly link: string
-  /** MAC of `eth0`, the link's end in the sandbox. */
+  /** MAC of the link's end in the sandbox. */
   readonly mac: string
+  /** Name of that end; `eth0` unless told: where somebody else has given the sandbox interfaces of its own. */
+  readonly inside?: string | undefined
 }
 
 /** What one link may send from, and whither. */
@@ -47,6 +76,8 @@ export interface Source {
 export interface Placement extends SandboxLink {
   readonly address: string
   readonly owner: string | null
+  /** As with {@link Passage}. */
+  readonly ownerVia?: string | undefined
   /** As with {@link Source}. Placed anew with another one, the new one holds. */
   readonly policy?: Policy | undefined
 }
@@ -65,7 +96,7 @@ export interface Wiring {
    */
   prepare(network: HostNetwork): Promise<void>
   /**
-   * Links a sandbox to the bridge: `eth0` inside, up, with this MAC and without any address. Resolves when packets
+   * Links a sandbox to the bridge: its interface inside, up, with this MAC and without any address. Resolves when packets
    * pass. A link of that name to anywhere else is replaced.
    * @throws WiringError `sandbox-gone`, `not-isolated`, `interface-in-use`, `bridge-full`
    */
@@ -73,13 +104,23 @@ export interface Wiring {
   /**
    * Gives an attached sandbox its address, in place of any former one, with route and neighbours, and opens the passage
    * from its owner. Passages to the former address are closed.
-   * @throws WiringError `sandbox-gone`, `link-gone`
+   * @throws WiringError `sandbox-gone`, `link-gone`, `next-hop-unreachable`
    */
   place(placement: Placement): Promise<void>
-  /** Lets an owner reach an instance. `my.instance` leads an owner to the instance opened last. */
+  /**
+   * Lets an owner reach an instance. `my.instance` leads an owner to the instance opened, or led to, last.
+   * @throws WiringError `next-hop-unreachable`
+   */
   open(passage: Passage): Promise<void>
   /** Cuts an owner off from an instance, established connections too. */
   close(passage: Passage): Promise<void>
+  /**
+   * Leads an owner, and nobody else, to an instance elsewhere, in place of a former way of this owner to that address.
+   * @throws WiringError `next-hop-unreachable`: then there is no way
+   */
+  lead(way: Way): Promise<void>
+  /** Takes such a way away, however it led, established connections too. */
+  unlead(way: Pick<Way, 'owner' | 'address'>): Promise<void>
   /**
    * Takes the address away and closes every passage to it, whoever has one, unless another link has that address now.
    * A sandbox or link that is gone already does not matter.
@@ -99,9 +140,15 @@ export interface Wiring {
   connect(share: HubShare): Promise<HubRest>
   /** Names of the links that exist. */
   links(): Promise<readonly string[]>
-  /** Makes exactly this the contents of the firewall, in one transaction; of an owner's passages `my.instance` leads to the last. */
-  replacePassages(passages: readonly Passage[], sources: readonly Source[]): Promise<void>
-  /** Restores our firewall tables, with their contents, if somebody removed them. Cheap: to be called now and then. */
+  /**
+   * Makes exactly this the contents of the firewall, in one transaction, and then the routes what they need; of an owner's
+   * passages and ways `my.instance` leads to the last. A route that is refused is told in the log, and tried again by `guard`.
+   */
+  replacePassages(paths: readonly (Passage | Way)[], sources: readonly Source[]): Promise<void>
+  /**
+   * Restores our firewall tables, with their contents, and our routes, if somebody removed them: the kernel does with routes
+   * of a link that goes down. Cheap: to be called now and then.
+   */
   guard(): Promise<void>
   /**
    * What the firewall dropped, by reason, since this host's kernel began to count. Grows only, also when the tables were
@@ -110,7 +157,7 @@ export interface Wiring {
   counters(): Promise<DropCounts>
   /** Ends the workers when the calls under way are done. Nothing in the kernel changes. */
   stop(): Promise<void>
-  /** Removes our firewall tables and all links. */
+  /** Removes our firewall tables, routes and all links. */
   teardown(): Promise<void>
 }
 
@@ -157,6 +204,8 @@ export function wiringOver(lanes: { readonly quick: Caller; readonly slow: Calle
     place: async (placement) => call('place', parsePlacement(placement)),
     open: async (passage) => call('open', parsePassage(passage)),
     close: async (passage) => call('close', parsePassage(passage)),
+    lead: async (way) => call('lead', parseWay(way)),
+    unlead: async (way) => call('unlead', parseWayName(way)),
     unplace: async (placement) => call('unplace', parsePlacement(placement)),
     async detach(link) {
       const parsed = parseLink(link)
@@ -166,9 +215,9 @@ export function wiringOver(lanes: { readonly quick: Caller; readonly slow: Calle
     },
     connect: async (share) => quick.call('connect', parseShare(share)),
     links: async () => quick.call('links', {}),
-    async replacePassages(passages, sources) {
+    async replacePassages(paths, sources) {
       await call('replace', {
-        passages: parseEach(passages, parsePassage, 'passages'),
+        paths: parseEach(paths, parsePath, 'paths'),
         sources: parseEach(sources, parseSource, 'sources'),
       })
     },

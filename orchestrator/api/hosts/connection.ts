@@ -2,6 +2,7 @@ import type { RawData, WebSocket } from 'ws'
 import type { Clock } from '../../../common/clock.ts'
 import type { DropCounts } from '../../../common/drop-reasons.ts'
 import { errorCode, wording } from '../../../common/errors.ts'
+import { parseIpv6 } from '../../../common/ipv6.ts'
 import type { Log } from '../../../common/log.ts'
 import {
   type FromHost,
@@ -143,6 +144,7 @@ export class HostConnection {
       engine: printable(hello.facts.engine),
       kernel: printable(hello.facts.kernel),
       version: printable(hello.version),
+      ...(hello.facts.address === undefined ? {} : { address: parseIpv6(hello.facts.address) }),
     }
     const epoch = await store.hostConnected(this.host, facts, clock.now())
     const fields = { host: this.host, epoch }

@@ -7,7 +7,7 @@ const MOST_WAITING_OUTPUT = 8 * 1024 * 1024
 /** Milliseconds that a host has, once the time for its answer is up, to say what it was waiting for. */
 const LAST_WORD_MS = 1_000
 
-type Request = Extract<ToHost, { type: 'ensure' | 'remove' | 'list' | 'images' | 'build' | 'logs' }>
+type Request = Exclude<ToHost, { type: 'welcome' | 'stored' | 'cancel' }>
 /** A request before it has its number. */
 export type Question = Request extends infer R ? (R extends Request ? Omit<R, 'id'> : never) : never
 type Result = Extract<FromHost, { type: 'result' }>

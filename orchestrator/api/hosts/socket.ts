@@ -3,7 +3,12 @@ import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { HostUnreachable, wording } from '../../../common/errors.ts'
-import { HOSTS_SOCKET_PATH, MAX_MESSAGE_BYTES, type ToHost, type WireOrder } from '../../../unionize/contract.ts'
+import {
+  HOSTS_SOCKET_PATH,
+  MAX_MESSAGE_BYTES,
+  type ToHost,
+  type WireOrder,
+} from '../../../unionize/contract.ts'
 import type { WantedImage } from '../../domain/build.ts'
 import type { HostName } from '../../domain/host.ts'
 import type { Observed } from '../../domain/instance.ts'
@@ -15,6 +20,7 @@ import { Problem } from '../problem.ts'
 import { CLOSE, type ConnectionOptions, HostConnection } from './connection.ts'
 import { observedOf } from './from-wire.ts'
 import type { Question } from './requests.ts'
+import { type HostWays, hostWays } from './ways.ts'
 
 export interface HostsSocketOptions extends ConnectionOptions {
   readonly metrics: ApiMetrics
@@ -37,6 +43,8 @@ export interface HostsSocket {
   /** The log of a build as it comes; ends when it is done, throws when it failed. */
   build(host: HostName, question: BuildQuestion, signal: AbortSignal): AsyncIterable<string>
   logs(host: HostName, instance: string, options: OutputOptions, signal: AbortSignal): AsyncIterable<string>
+  /** How hosts lead their owners to instances that are elsewhere. */
+  readonly ways: HostWays
   /** Names of the hosts that may be asked now. */
   connected(): readonly HostName[]
   /** Takes over an HTTP upgrade request of the TLS server, or refuses it with a problem. */
@@ -60,6 +68,7 @@ class Hosts implements HostsSocket {
   readonly #all = new Map<HostConnection, Promise<void>>()
   /** Why a host was refused last: it tries again and again, operators are told once. */
   readonly #told = new Map<HostName, string>()
+  readonly ways = hostWays((...question) => this.#ask(...question))
   #stopped = false
 
   constructor(options: HostsSocketOptions) {

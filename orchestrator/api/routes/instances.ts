@@ -132,5 +132,7 @@ async function sendLogs(
 
 function hostConnected(instance: Instance, hosts: readonly Host[]): boolean {
   const home: string = instance.host ?? instance.source
-  return hosts.some((host) => host.name === home && host.connected)
+  const host = hosts.find(({ name }) => name === home)
+  // Other targets than hosts have no connection that could be away: what fails there is told as a failure.
+  return host === undefined ? instance.host !== null : host.connected
 }

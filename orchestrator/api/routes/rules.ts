@@ -2,7 +2,9 @@ import { Router } from 'express'
 import type { Clock } from '../../../common/clock.ts'
 import type { Catalog } from '../../catalog/catalog.ts'
 import { writtenMatch } from '../../catalog/rule-match.ts'
+import type { Instance } from '../../domain/instance.ts'
 import type { Parameter } from '../../domain/parameter.ts'
+import { sumOf } from '../../domain/price.ts'
 import type { Gift, Rule, Ruleset } from '../../domain/rule.ts'
 import type { Template, TemplateHead } from '../../domain/template.ts'
 import type { Store } from '../../store/store.ts'
@@ -22,17 +24,20 @@ export function rulesRoutes(options: { store: Store; catalog: Catalog; clock: Cl
       store.heads(),
       store.templates(),
     ])
-    const living = (rule: string) => instances.filter((instance) => instance.rule === rule).length
+    const living = (rule: string) => instances.filter((instance) => instance.rule === rule)
     response.json(rulesToShape(ruleset, living, (gift) => declaredFor(gift, heads, templates)))
   })
 
   router.post('/v1/rules/test', async (request, response) => {
     const { at, ...guess } = accept(ruleTestRequest, request.body ?? {})
     const told = await catalog.test(guess, at === undefined ? clock.now() : Date.parse(at))
-    const { rule, template, refusal, considered } = told
+    const { rule, template, refusal, considered, backends, price, spending } = told
     response.json({
       rule,
       template: template && { name: template.name, number: template.number, version: template.version },
+      backends: [...backends],
+      price: price && { ...price },
+      spending: spending.map(({ who, most, spent }) => ({ who, most: { ...most }, spent: { ...spent } })),
       refusal,
       considered: considered.map((one) => ({ ...one })),
     } satisfies RuleTestShape)
@@ -57,7 +62,7 @@ function declaredFor(
 
 function rulesToShape(
   ruleset: Ruleset | null,
-  living: (rule: string) => number,
+  living: (rule: string) => readonly Instance[],
   declared: (gift: Gift) => readonly Parameter[],
 ): RulesShape {
   const { revision, origin, rules, quotas }: Ruleset = ruleset ?? {
@@ -69,7 +74,7 @@ function rulesToShape(
   return {
     revision,
     origin,
-    quotas: { total: quotas.total ?? null, perOwner: quotas.perOwner ?? null },
+    quotas: { total: quotas.total ?? null, perOwner: quotas.perOwner ?? null, spend: quotas.spend ?? null },
     items: rules.map((rule, index) =>
       ruleToShape(rule, index + 1, living(rule.name), rule.give === null ? [] : declared(rule.give)),
     ),
@@ -79,7 +84,7 @@ function rulesToShape(
 function ruleToShape(
   { name, match, give }: Rule,
   position: number,
-  instances: number,
+  instances: readonly Instance[],
   declared: readonly Parameter[],
 ): RuleShape {
   const gift = give && {
@@ -87,11 +92,14 @@ function ruleToShape(
     version: give.version ?? null,
     parameters: parametersToShape(give.parameters, declared),
     backend: give.backend ?? null,
+    otherwise: [...(give.otherwise ?? [])],
     lifetimeSeconds: seconds(give.lifetime?.mostMs),
     graceSeconds: seconds(give.lifetime?.graceMs),
     most: give.most ?? null,
+    spend: give.spend ?? null,
   }
-  return { position, name, match: { ...writtenMatch(match) }, give: gift, instances }
+  const spent = [...sumOf(instances.flatMap((one) => one.price ?? []))]
+  return { position, name, match: { ...writtenMatch(match) }, give: gift, instances: instances.length, spent }
 }
 
 function seconds(ms: number | undefined): number | null {

@@ -42,6 +42,9 @@ function wireOrder(order: Order): WireOrder {
 
 /** What its services need was checked when it was compiled; what is left is what Docker calls an image. */
 function checkTemplate(template: Template): void {
+  if (template.options?.['docker'] !== undefined) {
+    throw new InvalidInput('x-orchestrator.options.docker', 'this backend has no options: take it away')
+  }
   const strange = template.images.find((image) => !IMAGE.test(image))
   if (strange === undefined) return
   throw new InvalidInput('services.*.image', `expected an image reference, got ${JSON.stringify(strange)}`)

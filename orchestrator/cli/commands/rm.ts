@@ -1,9 +1,9 @@
-import { createInterface } from 'node:readline/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Command, Option } from 'commander'
 import { wording } from '../../../common/errors.ts'
 import type { ApiClient } from '../../api/client.ts'
 import type { InstanceShape } from '../../api/wire.ts'
+import { confirmed } from '../confirm.ts'
 import { exitCodeOf, Usage } from '../exit.ts'
 import { print, say, shown } from '../output.ts'
 import { instancesResource, resourceOf } from '../resources.ts'
@@ -42,7 +42,8 @@ export function addRm(program: Command): void {
       const remove = REMOVED.get(singular)
       if (remove === undefined)
         throw new Usage(`only instances, templates and builds can be removed, not a ${singular}`)
-      if (!flags.yes && !(await confirmed(singular, names))) return say('nothing was removed')
+      if (!flags.yes && !(await confirmed(questionOf(singular, names), '--yes removes without asking')))
+        return say('nothing was removed')
       await withSession(command, (session) => remove(session, names, flags))
     })
 }
@@ -79,7 +80,11 @@ const REMOVED = new Map<string, (session: Session, names: readonly string[], fla
 ])
 
 /** Removes all that it can; if something failed, the first failure decides the exit code. */
-async function each(kind: string, names: readonly string[], remove: (name: string) => Promise<void>): Promise<void> {
+export async function each(
+  kind: string,
+  names: readonly string[],
+  remove: (name: string) => Promise<void>,
+): Promise<void> {
   const failures: unknown[] = []
   for (const name of names) {
     try {
@@ -93,15 +98,8 @@ async function each(kind: string, names: readonly string[], remove: (name: strin
   if (failures.length > 0) process.exitCode = exitCodeOf(failures[0])
 }
 
-async function confirmed(kind: string, names: readonly string[]): Promise<boolean> {
-  if (!process.stdin.isTTY) throw new Usage('there is nobody to ask; --yes removes without asking')
-  const dialogue = createInterface({ input: process.stdin, output: process.stderr })
-  try {
-    const answer = await dialogue.question(`Remove ${kind}${names.length === 1 ? '' : 's'} ${names.join(', ')}? [y/N] `)
-    return /^y(es)?$/i.test(answer.trim())
-  } finally {
-    dialogue.close()
-  }
+function questionOf(kind: string, names: readonly string[]): string {
+  return `Remove ${kind}${names.length === 1 ? '' : 's'} ${names.join(', ')}?`
 }
 
 async function untilGone(

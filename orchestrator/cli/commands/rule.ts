@@ -5,6 +5,7 @@ import { aligned } from '../../../common/table.ts'
 import type { RuleTestRequest, RuleTestShape } from '../../api/wire.ts'
 import { Usage } from '../exit.ts'
 import { print } from '../output.ts'
+import { priceText, spentOf } from '../prices.ts'
 import { dataFormat, wholeNumber, withSession } from '../session.ts'
 
 type TestFlags = Omit<RuleTestRequest, 'tags' | 'userClasses'> & { tag?: string[]; userClass?: string[] }
@@ -90,6 +91,9 @@ export function told(outcome: RuleTestShape): string {
     template === null
       ? 'nothing'
       : `an instance of ${plain(template.name)}@${template.number}${refusal === null ? '' : `, but would be refused: ${plain(refusal)}`}`
+  const costs = outcome.price === null ? '' : `It costs at most ${priceText(outcome.price)}.\n`
+  const spending = outcome.spending.map(({ who, most, spent }) => `Spent: ${spentOf(most, [spent])} (${plain(who)}).\n`)
+  const where = outcome.backends.length < 2 ? '' : `It is tried on ${outcome.backends.map(plain).join(', then ')}.\n`
   const by = rule !== null ? `rule ${plain(rule)}` : rows.length > 0 ? 'no rule matches' : 'there are no rules'
-  return `${rows.length === 0 ? '' : aligned([['#', 'RULE', 'OUTCOME'], ...rows])}The lease gets ${gets} (${by}).\n`
+  return `${rows.length === 0 ? '' : aligned([['#', 'RULE', 'OUTCOME'], ...rows])}The lease gets ${gets} (${by}).\n${where}${costs}${spending.join('')}`
 }

@@ -1,19 +1,12 @@
 import type { Passage, Source } from '../wiring.ts'
-import {
-  addressElements,
-  commands,
-  type Element,
-  leadElement,
-  passageElement,
-  portElements,
-  reachesOf,
-} from './elements.ts'
+import { addressElements, commands, type Element, portElements, reachesOf } from './elements.ts'
+import { destinationOf, hopOf, isWay, keyOf, leadElement, type Path, type PathName, pathElements } from './paths.ts'
 import type { Reach } from './reaches.ts'
 
 /** What one change puts in and takes out. */
 export interface Change {
-  readonly open?: readonly Passage[]
-  readonly close?: readonly Passage[]
+  readonly open?: readonly Path[]
+  readonly close?: readonly PathName[]
   /** The sources that a link has from now on; none: `[]`. */
   readonly guard?: { readonly link: string; readonly sources: readonly Source[] }
 }
@@ -21,6 +14,8 @@ export interface Change {
 /** A change made ready: the firewall commands, and what to remember once they are carried out. */
 export interface Plan {
   readonly commands: readonly string[]
+  /** Addresses whose route through a next hop may be another one then. */
+  readonly rerouted: readonly string[]
   commit(): void
 }
 
@@ -28,23 +23,36 @@ export interface Plan {
  * What the sets of the firewall hold. The cost of a change does not grow with the number of instances.
  *
  * An owner with several instances is led by `my.instance` to the one opened last; when that is closed, to the one before.
- * Of an address that several links have, the policy of the one that got it last holds.
+ * Of an address that several links have, the policy of the one that got it last holds; of one that several paths lead to
+ * through next hops, the next hop of the last.
  */
 export class Contents {
-  readonly #instances = new Map<string, readonly string[]>()
+  readonly #paths = new Map<string, readonly Path[]>()
   readonly #owners = new Map<string, Set<string>>()
-  readonly #leads = new Map<string, string>()
+  /** Elements that several paths may need, with how many do. */
+  readonly #uses = new Map<string, number>()
+  /** By address, the next hops of the paths that need one, each by the path; the last holds. */
+  readonly #hops = new Map<string, Map<string, string>>()
+  readonly #leads: Map<string, string>
   readonly #sources = new Map<string, readonly Source[]>()
   readonly #links = new Map<string, Set<string>>()
   /** Chains that addresses are led to, with how many are. */
   readonly #reaches = new Map<string, { readonly reach: Reach; readonly users: number }>()
 
-  /** Of a passage that comes twice the last place counts. `leads`: where that is known to be otherwise. */
-  constructor(passages: readonly Passage[], sources: readonly Source[], leads?: readonly Passage[]) {
-    for (const { owner, instance } of passages) {
-      this.#setInstances(owner, [...(this.#instances.get(owner) ?? []).filter((other) => other !== instance), instance])
+  /**
+   * Of a path that comes twice the last place counts. `leads`: where `my.instance` leads each owner, where that is known
+   * to be otherwise.
+   */
+  constructor(paths: readonly Path[], sources: readonly Source[], leads?: ReadonlyMap<string, string>) {
+    for (const [owner, list] of Map.groupBy(paths, (path) => path.owner)) {
+      const latest = new Map<string, Path>()
+      for (const path of list) {
+        latest.delete(keyOf(path))
+        latest.set(keyOf(path), path)
+      }
+      this.#setPaths(owner, [...latest.values()])
     }
-    for (const { owner, instance } of leads ?? passages) this.#leads.set(owner, instance)
+    this.#leads = new Map(leads ?? [...this.#paths].flatMap(([owner, list]) => lead(owner, list.at(-1))))
     for (const [link, list] of Map.groupBy(sources, (source) => source.link)) {
       const latest = new Map(list.map((source) => [`${source.mac} ${source.address}`, source]))
       this.#setSources(link, [...latest.values()])
@@ -65,6 +73,16 @@ export class Contents {
     return [...(this.#owners.get(instance) ?? [])].map((owner) => ({ owner, instance }))
   }
 
+  /** The next hop to an address; null: there need be none. */
+  hopTo(address: string): string | null {
+    return [...(this.#hops.get(address)?.values() ?? [])].at(-1) ?? null
+  }
+
+  /** All addresses that there is a next hop to, each with it. */
+  hops(): Map<string, string> {
+    return new Map([...this.#hops.keys()].map((address) => [address, this.hopTo(address) ?? '']))
+  }
+
   /** The chains that exist because of what is here. */
   reaches(): Reach[] {
     return [...this.#reaches.values()].map(({ reach }) => reach)
@@ -72,54 +90,74 @@ export class Contents {
 
   /** All that is here, as commands for empty sets. */
   additions(): string[] {
-    const passages = [...this.#instances].flatMap(([owner, list]) => list.map((instance) => ({ owner, instance })))
-    const leads = [...this.#leads].map(([owner, instance]) => ({ owner, instance }))
+    const paths = new Map([...this.#paths.values()].flat().flatMap(pathElements).map(keyed))
+    const leads = [...this.#leads].map(([owner, to]) => leadElement(owner, to))
     const ports = [...this.#sources].flatMap(([link, sources]) => portElements(link, sources))
     const addresses = this.holders().flatMap(addressElements)
-    const elements = [...passages.map(passageElement), ...leads.map(leadElement), ...ports, ...addresses]
+    const elements = [...paths.values(), ...leads, ...ports, ...addresses]
     return [...this.reaches().flatMap((reach) => reach.make), ...commands('add', elements)]
   }
 
   /** What the change opens and guards is always added: someone may have taken it away behind our back. */
   plan(change: Change): Plan {
     const { close = [], open = [], guard } = change
-    const next = new Map<string, readonly string[]>()
-    const before = (owner: string) => next.get(owner) ?? this.#instances.get(owner) ?? []
-    const without = ({ owner, instance }: Passage) => before(owner).filter((other) => other !== instance)
-    for (const passage of close) next.set(passage.owner, without(passage))
-    for (const passage of open) next.set(passage.owner, [...without(passage), passage.instance])
-    const closing = [...next].flatMap(([owner, list]) =>
-      (this.#instances.get(owner) ?? [])
-        .filter((instance) => !list.includes(instance))
-        .map((instance) => ({ owner, instance })),
-    )
+    const next = new Map<string, readonly Path[]>()
+    const without = (name: PathName) =>
+      (next.get(name.owner) ?? this.#paths.get(name.owner) ?? []).filter((path) => keyOf(path) !== keyOf(name))
+    for (const name of close) next.set(name.owner, without(name))
+    for (const path of open) next.set(path.owner, [...without(path), path])
+    const former = [...next.keys()].flatMap((owner) => this.#paths.get(owner) ?? [])
     const leads = [...next].flatMap(([owner, list]) => lead(owner, list.at(-1)))
-    const oldLeads = [...next.keys()].flatMap((owner) => lead(owner, this.#leads.get(owner)))
-    const differs = (old: Passage) => next.get(old.owner)?.at(-1) !== old.instance
+    const oldLeads = [...next.keys()].flatMap((owner) => {
+      const to = this.#leads.get(owner)
+      const kept = leads.some(([other, newTo]) => other === owner && newTo === to)
+      return to === undefined || kept ? [] : [leadElement(owner, to)]
+    })
     const guarding = guard === undefined ? NOTHING : this.#guarding(guard.link, guard.sources)
+    const opened = new Set(open)
+    const opening = new Map(
+      [...next.values()]
+        .flat()
+        .filter((path) => opened.has(path))
+        .flatMap(pathElements)
+        .map(keyed),
+    )
     return {
       commands: [
-        ...commands('delete', [
-          ...closing.map(passageElement),
-          ...oldLeads.filter(differs).map(leadElement),
-          ...guarding.leaving,
-        ]),
+        ...commands('delete', [...this.#unused(former, [...next.values()].flat()), ...oldLeads, ...guarding.leaving]),
         ...guarding.made.flatMap((reach) => reach.make),
-        ...commands('add', [...open.map(passageElement), ...leads.map(leadElement), ...guarding.coming]),
+        ...commands('add', [
+          ...opening.values(),
+          ...leads.map(([owner, to]) => leadElement(owner, to)),
+          ...guarding.coming,
+        ]),
         ...guarding.unused.flatMap((reach) => reach.remove),
       ],
+      rerouted: [...former, ...open].flatMap((path) => hopOf(path)?.to ?? []),
       commit: () => {
         for (const [owner, list] of next) {
-          this.#setInstances(owner, list)
-          const last = list.at(-1)
-          if (last === undefined) this.#leads.delete(owner)
-          else this.#leads.set(owner, last)
+          this.#setPaths(owner, list)
+          this.#leads.delete(owner)
         }
+        for (const [owner, to] of leads) this.#leads.set(owner, to)
         if (guard === undefined) return
         this.#setSources(guard.link, guard.sources)
         for (const [reach, by] of guarding.users) this.#count([reach], by)
       },
     }
+  }
+
+  /** The elements of former paths that nobody needs when these are in their place. */
+  #unused(former: readonly Path[], paths: readonly Path[]): Element[] {
+    const needed = new Map<string, number>()
+    const need = (by: number) => (element: Element) => {
+      const key = elementKey(element)
+      needed.set(key, (needed.get(key) ?? this.#uses.get(key) ?? 0) + by)
+    }
+    const old = former.flatMap(pathElements)
+    old.forEach(need(-1))
+    paths.flatMap(pathElements).forEach(need(1))
+    return [...new Map(old.map(keyed))].flatMap(([key, element]) => (needed.get(key) === 0 ? [element] : []))
   }
 
   /** What becomes of the elements and chains of a link, and of the addresses that it has or gets. */
@@ -166,10 +204,29 @@ export class Contents {
     }
   }
 
-  #setInstances(owner: string, list: readonly string[]): void {
-    reindex(this.#owners, owner, this.#instances.get(owner) ?? [], list)
-    if (list.length === 0) this.#instances.delete(owner)
-    else this.#instances.set(owner, list)
+  #setPaths(owner: string, list: readonly Path[]): void {
+    const former = this.#paths.get(owner) ?? []
+    reindex(this.#owners, owner, former.flatMap(instanceOf), list.flatMap(instanceOf))
+    for (const path of former) this.#use(path, -1)
+    for (const path of list) this.#use(path, 1)
+    if (list.length === 0) this.#paths.delete(owner)
+    else this.#paths.set(owner, list)
+  }
+
+  #use(path: Path, by: 1 | -1): void {
+    for (const key of pathElements(path).map(elementKey)) {
+      const uses = (this.#uses.get(key) ?? 0) + by
+      if (uses === 0) this.#uses.delete(key)
+      else this.#uses.set(key, uses)
+    }
+    const hop = hopOf(path)
+    if (hop === null) return
+    const name = `${path.owner} ${keyOf(path)}`
+    const hops = this.#hops.get(hop.to) ?? new Map<string, string>()
+    if (by < 0) hops.delete(name)
+    else hops.set(name, hop.via)
+    if (hops.size === 0) this.#hops.delete(hop.to)
+    else this.#hops.set(hop.to, hops)
   }
 
   #setSources(link: string, list: readonly Source[]): void {
@@ -191,13 +248,22 @@ interface Guarding {
 
 const NOTHING: Guarding = { leaving: [], coming: [], users: [], made: [], unused: [] }
 
-function lead(owner: string, instance: string | undefined): Passage[] {
-  return instance === undefined ? [] : [{ owner, instance }]
+/** By owner, where `my.instance` leads. */
+function lead(owner: string, path: Path | undefined): (readonly [string, string])[] {
+  return path === undefined ? [] : [[owner, destinationOf(path)]]
+}
+
+function instanceOf(path: Path): string[] {
+  return isWay(path) ? [] : [path.instance]
 }
 
 function chainsOf(source: Source): Reach[] {
   const { opens, begins } = reachesOf(source)
   return [opens, begins].filter((reach) => reach !== null && reach.make.length > 0) as Reach[]
+}
+
+function keyed(element: Element): [string, Element] {
+  return [elementKey(element), element]
 }
 
 function elementKey({ set, key, value }: Element): string {

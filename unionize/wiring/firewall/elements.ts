@@ -1,5 +1,5 @@
 import { addressBytes } from '../input.ts'
-import type { Passage, Source } from '../wiring.ts'
+import type { Source } from '../wiring.ts'
 import { bandwidthLimit, limitsOf, rateLimit } from './limits.ts'
 import { egressReach, publicReach, type Reach } from './reaches.ts'
 
@@ -18,6 +18,14 @@ export type Verb = 'add' | 'delete'
 export const INSTANCE_SETS = [
   'set inet unionize passages',
   'map inet unionize mine',
+  'map inet unionize returns',
+  'set inet unionize ways',
+  'map inet unionize routed',
+  'map inet unionize translated',
+  'set inet unionize elsewhere',
+  'set inet unionize outside',
+  'set inet unionize masked',
+  'map inet unionize disguised',
   'map inet unionize public',
   'map inet unionize egress',
   'set inet unionize excess_begun',
@@ -34,16 +42,6 @@ export const INSTANCE_SETS = [
 export function commands(verb: Verb, elements: readonly Element[]): string[] {
   const bySet = Map.groupBy(elements, (element) => element.set)
   return [...bySet].map(([set, list]) => `${verb} element ${set} { ${list.map(textOf).join(', ')} }`)
-}
-
-/** Lets the owner of a passage through to its instance. */
-export function passageElement({ owner, instance }: Passage): Element {
-  return { set: 'inet unionize passages', key: `${owner} . ${instance}` }
-}
-
-/** Leads an owner from the well-known address to its instance. */
-export function leadElement({ owner, instance }: Passage): Element {
-  return { set: 'inet unionize mine', key: owner, value: ` : ${instance}` }
 }
 
 /** Lets a port send from these sources, which are all it has; the last one's limits hold. */

@@ -3,8 +3,9 @@ import { WiringError } from '../errors.ts'
 import { FirewallRefusal, Nftables } from '../kernel/libnftables.ts'
 import { Nfnetlink } from '../kernel/nfnetlink.ts'
 import type { HostNetwork, Passage, Placement, Source } from '../wiring.ts'
-import { type Change, Contents } from './contents.ts'
+import { type Change, Contents, type Plan } from './contents.ts'
 import type { Surroundings } from './path-rules.ts'
+import type { Path, PathName } from './paths.ts'
 import { readContents } from './reading.ts'
 import { COUNTER_PREFIX, type Family, TABLES } from './rules.ts'
 import { baseRules, type Count, counterSeeds, flushElements, removeTables } from './ruleset.ts'
@@ -26,6 +27,7 @@ export class Firewall {
   readonly #tell: (message: string) => void
   readonly #surroundings: (network: HostNetwork) => Surroundings | null
   #contents = new Contents([], [])
+  readonly #rerouted = new Set<string>()
   #loaded: Loaded | null = null
   /** As last read: with it counters begin again after somebody removed them. */
   #counts: readonly Count[] = []
@@ -75,23 +77,35 @@ export class Firewall {
     return this.#contents.isElsewhere(address, link)
   }
 
-  open(passage: Passage): void {
-    this.#apply(() => ({ open: [passage] }))
+  /** The next hops that are needed, each by its address. */
+  hops(): ReadonlyMap<string, string> {
+    return this.#contents.hops()
   }
 
-  close(passage: Passage): void {
-    this.#apply(() => ({ close: [passage] }))
+  /** As {@link hops}, of the addresses alone whose next hop may be another one since it was asked last; null: none. */
+  changedHops(): ReadonlyMap<string, string | null> {
+    const changed = new Map([...this.#rerouted].map((address) => [address, this.#contents.hopTo(address)]))
+    this.#rerouted.clear()
+    return changed
+  }
+
+  open(path: Path): void {
+    this.#apply(() => ({ open: [path] }))
+  }
+
+  close(path: PathName): void {
+    this.#apply(() => ({ close: [path] }))
   }
 
   /** Lets a link send from its new address only, and its owner reach it. Passages to a former address are closed. */
-  place({ link, mac, address, policy, owner }: Omit<Placement, 'pid'>): void {
+  place({ link, mac, address, policy, owner, ownerVia }: Omit<Placement, 'pid'>): void {
     const source = { link, mac, address, ...(policy && { policy }) }
     this.#apply(() => ({
       guard: { link, sources: [source] },
       close: this.addressesOf(link)
         .filter((former) => former !== address)
         .flatMap((former) => this.#passagesOf(link, former)),
-      open: owner === null ? [] : [{ owner, instance: address }],
+      open: owner === null ? [] : [{ owner, instance: address, ...(ownerVia && { ownerVia }) }],
     }))
   }
 
@@ -108,6 +122,7 @@ export class Firewall {
         const plan = this.#contents.plan(this.#leaving(link, address))
         commands.push(...plan.commands)
         plan.commit()
+        this.#note(plan)
       }
       if (commands.length > 0) this.#nft.run(commands.join('\n'))
     } catch (thrown) {
@@ -118,8 +133,8 @@ export class Firewall {
   }
 
   /** Makes exactly this the contents, in one transaction. @throws FirewallRefusal */
-  replace(network: HostNetwork, passages: readonly Passage[], sources: readonly Source[]): void {
-    const contents = new Contents(passages, sources)
+  replace(network: HostNetwork, paths: readonly Path[], sources: readonly Source[]): void {
+    const contents = new Contents(paths, sources)
     const loaded = this.#look(network)
     const kept = new Set(contents.reaches().map(({ name }) => name))
     const unused = this.#tablesExist() ? this.#contents.reaches().filter(({ name }) => !kept.has(name)) : []
@@ -189,6 +204,11 @@ export class Firewall {
     const plan = this.#contents.plan(change)
     if (plan.commands.length > 0) this.#nft.run(plan.commands.join('\n'))
     plan.commit()
+    this.#note(plan)
+  }
+
+  #note({ rerouted }: Plan): void {
+    for (const address of rerouted) this.#rerouted.add(address)
   }
 
   /** Our tables are there or not as a whole; of contents that someone changed the rest counts. */

@@ -1,4 +1,5 @@
-import { LINK_PREFIX } from '../input.ts'
+import { addressBytes, LINK_PREFIX } from '../input.ts'
+import { networkOf, prefixText } from '../kernel/ip.ts'
 import type { HostNetwork } from '../wiring.ts'
 import { chain, countersOf, drop, ICMPV6, TCP, UDP } from './rules.ts'
 
@@ -51,6 +52,16 @@ export function pathRules(network: HostNetwork, surroundings: Surroundings): str
     'add table arp unionize',
     'add set inet unionize passages { type ipv6_addr . ipv6_addr; }',
     'add map inet unionize mine { type ipv6_addr : ipv6_addr; }',
+    // Which next hop answers to an owner take: not for rules, but to be read back.
+    'add map inet unionize returns { type ipv6_addr . ipv6_addr : ipv6_addr; }',
+    'add set inet unionize ways { type ipv6_addr . ipv6_addr; }',
+    // By owner and instance, the next hop (to be read back as well), and the address that stands for the instance.
+    'add map inet unionize routed { type ipv6_addr . ipv6_addr : ipv6_addr; }',
+    'add map inet unionize translated { type ipv6_addr . ipv6_addr : ipv6_addr; }',
+    'add set inet unionize elsewhere { type ipv6_addr; }',
+    'add set inet unionize outside { type ipv6_addr; }',
+    'add set inet unionize masked { type ipv6_addr . ipv6_addr; }',
+    'add map inet unionize disguised { type ipv6_addr . ipv6_addr : ipv6_addr; }',
     'add map inet unionize public { type ipv6_addr : verdict; }',
     'add map inet unionize egress { type ipv6_addr : verdict; }',
     'add set inet unionize excess_begun { type ipv6_addr; limit rate over 1/second burst 1 packets; }',
@@ -91,6 +102,7 @@ function paths(network: HostNetwork): string[] {
     ...chain('inet', 'to_instances', null, [
       'ip6 saddr . ip6 daddr @passages goto admitted',
       `ct state related meta l4proto ${ICMPV6} ct reply ip6 daddr . ct reply ip6 saddr @passages accept`,
+      `ip6 saddr @elsewhere ${drop('other-instance')}`,
       'ct direction original ct original ip6 daddr vmap @public',
       'ct direction reply ct state established,related ct original ip6 saddr vmap @egress',
       drop('stranger'),
@@ -101,6 +113,8 @@ function paths(network: HostNetwork): string[] {
       `ct state related meta l4proto ${ICMPV6} ip6 daddr . ip6 saddr @passages ` +
         'ct reply ip6 daddr . ct reply ip6 saddr @passages accept',
       `oifname "${network.bridge}" ${drop('other-instance')}`,
+      `ip6 daddr @elsewhere ${drop('other-instance')}`,
+      `ct direction original ip6 daddr @outside ${drop('other-instance')}`,
       'ct direction reply ct state established ct original ip6 daddr vmap @public',
       'ct direction original ct state new,established ct original ip6 saddr vmap @egress',
       drop('egress'),
@@ -116,15 +130,38 @@ function paths(network: HostNetwork): string[] {
     ...chain('inet', 'forward', 'filter hook forward priority 0', [
       `iifname "${network.bridge}" jump from_instances`,
       `oifname "${network.bridge}" jump to_instances`,
+      ...elsewhere(network),
     ]),
     ...chain('inet', 'input', 'filter hook input priority 0', [`iifname "${network.bridge}" jump to_host`]),
     ...chain('inet', 'my_instance', 'nat hook prerouting priority -100', [
       `ip6 daddr ${network.myAddress} dnat ip6 to ip6 saddr map @mine`,
+      'dnat ip6 to ip6 saddr . ip6 daddr map @translated',
+    ]),
+    // Only what was sent to a name of ours: a way that is closed would leave other connections masqueraded.
+    ...chain('inet', 'own_source', 'nat hook postrouting priority 100', [
+      'ct status dnat snat ip6 to ip6 saddr . ip6 daddr map @disguised',
+      'ct status dnat ip6 saddr . ip6 daddr @masked masquerade',
     ]),
     ...chain('inet', 'no_instance', 'filter hook prerouting priority -90', [
       `ip6 daddr ${network.myAddress} meta l4proto ${TCP} reject with tcp reset`,
       `ip6 daddr ${network.myAddress} reject with icmpv6 port-unreachable`,
     ]),
+  ]
+}
+
+/**
+ * What is neither from nor to an instance on this host: connections of owners with instances elsewhere, with the errors about
+ * them, both ways. The connection of a way that was closed is known by its first packet's destination.
+ */
+function elsewhere({ gateway, prefixLength, myAddress }: HostNetwork): string[] {
+  const instances = prefixText(networkOf(addressBytes(gateway), prefixLength), prefixLength)
+  return [
+    'ct original ip6 saddr . ct reply ip6 saddr @ways accept',
+    `ip6 daddr @elsewhere ${drop('stranger')}`,
+    `ip6 saddr @elsewhere ${drop('egress')}`,
+    `ct direction original ip6 daddr @outside ${drop('stranger')}`,
+    `ct original ip6 daddr ${instances} ${drop('stranger')}`,
+    `ct original ip6 daddr ${myAddress} ${drop('stranger')}`,
   ]
 }
 

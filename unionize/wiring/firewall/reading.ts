@@ -1,10 +1,11 @@
 import type { Policy } from '../../../common/wiring-policy.ts'
 import { WiringError } from '../errors.ts'
 import { canonical } from '../input.ts'
-import type { Passage, Source } from '../wiring.ts'
+import type { Source } from '../wiring.ts'
 import { Contents } from './contents.ts'
 import { perSecondOf } from './limits.ts'
 import { INTERNET } from './path-rules.ts'
+import { destinationOf, type Path } from './paths.ts'
 import type { PublicPort } from './reaches.ts'
 
 /** Answers a `list` command of nft(8) as parsed JSON. */
@@ -12,16 +13,48 @@ export type List = (command: string) => unknown
 
 /** What the kernel's sets hold now. @throws FirewallRefusal; WiringError `wiring-fault` where it makes no sense */
 export function readContents(list: List): Contents {
-  const leads = elementsOf(list, 'map inet unionize mine').map((element) => passageOf(texts(element)))
-  const passages = concatenations(list, 'set inet unionize passages').map(passageOf)
+  const leads = new Map(elementsOf(list, 'map inet unionize mine').map(leadOf))
+  const paths = [...readPassages(list), ...readWays(list)]
   const policyOf = readPolicies(list)
   const sources = concatenations(list, 'set bridge unionize sources').map(([link = '', mac = '', text = '']) => {
     const address = canonical(text)
     return { link, mac, address, policy: policyOf(link, address) }
   })
-  const known = new Set(passages.map((passage) => `${passage.owner} ${passage.instance}`))
-  const led = leads.filter((passage) => known.has(`${passage.owner} ${passage.instance}`))
-  return new Contents([...passages, ...led], sources satisfies Source[], leads)
+  const led = paths.filter((path) => leads.get(path.owner) === destinationOf(path))
+  return new Contents([...paths, ...led], sources satisfies Source[], leads)
+}
+
+function readPassages(list: List): Path[] {
+  const returns = pairsIn(list, 'map inet unionize returns')
+  return concatenations(list, 'set inet unionize passages').map((pair) => {
+    const [owner = '', instance = ''] = pair.map((text) => canonical(text))
+    const ownerVia = returns.get(`${owner} ${instance}`)
+    return { owner, instance, ...(ownerVia === undefined ? {} : { ownerVia }) }
+  })
+}
+
+function readWays(list: List): Path[] {
+  const sources = pairsIn(list, 'map inet unionize disguised')
+  const routed = [...pairsIn(list, 'map inet unionize routed')].map(([name, via]): Path => {
+    const [owner = '', address = ''] = name.split(' ')
+    return { owner, address, reach: { kind: 'routed', via } }
+  })
+  const translated = [...pairsIn(list, 'map inet unionize translated')].map(([name, to]): Path => {
+    const [owner = '', address = ''] = name.split(' ')
+    const from = sources.get(`${owner} ${to}`)
+    return { owner, address, reach: { kind: 'translated', address: to, ...(from === undefined ? {} : { from }) } }
+  })
+  return [...routed, ...translated]
+}
+
+/** By the two addresses of a map's keys, with a space between them, where each leads. */
+function pairsIn(list: List, map: string): Map<string, string> {
+  const entries = elementsOf(list, map).map((element) => {
+    const [key, value] = Array.isArray(element) ? element : []
+    const pair = texts((key as { concat?: unknown } | undefined)?.concat).map((text) => canonical(text))
+    return [pair.join(' '), canonical(text(value))] as const
+  })
+  return new Map(entries)
 }
 
 function readPolicies(list: List): (link: string, address: string) => Policy {
@@ -106,8 +139,14 @@ function elementsOf(list: List, set: string): unknown[] {
   return nftables.flatMap((entry) => (entry['set'] ?? entry['map'])?.elem ?? [])
 }
 
-function passageOf([owner = '', instance = '']: readonly string[]): Passage {
-  return { owner: canonical(owner), instance: canonical(instance) }
+function leadOf(element: unknown): [string, string] {
+  const [owner = '', to = ''] = texts(element)
+  return [canonical(owner), canonical(to)]
+}
+
+function text(value: unknown): string {
+  if (typeof value === 'string') return value
+  throw strange(value, 'a text')
 }
 
 function texts(value: unknown): string[] {

@@ -70,6 +70,8 @@ const REMOVE = NLM_F_REQUEST | NLM_F_ACK
  * ours; `ip route show proto 117` lists them. Nobody else's in iproute2's rt_protos or linux/rtnetlink.h.
  */
 export const OUR_PROTOCOL = 117
+/** The same of routes to one address through a next hop: those of ways, which are told apart by it. */
+export const WAY_PROTOCOL = 118
 
 /** A route that there is to be. */
 export interface RouteWish {
@@ -133,10 +135,14 @@ export function deleteRoute(wish: RouteWish): Buffer {
   return message(RTM_DELROUTE, REMOVE, routeHeader(key, { scope, type: RTN_UNSPEC }), ...routeAttributes(key))
 }
 
-/** Asks for all routes of one family, of all tables; the kernel's own for local addresses are among them. */
-export function getRoutes(family: Family): Buffer {
+/**
+ * Asks for all routes of one family, of all tables; the kernel's own for local addresses are among them.
+ * @param protocol of this one alone; kernels before Linux 4.20 tell them all nevertheless
+ */
+export function getRoutes(family: Family, protocol = 0): Buffer {
   const header = Buffer.alloc(RTMSG)
   header[0] = familyNumber(family)
+  header[5] = protocol
   return message(RTM_GETROUTE, NLM_F_REQUEST | NLM_F_DUMP, header)
 }
 

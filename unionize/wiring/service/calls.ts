@@ -16,6 +16,8 @@ const WIRING_VERBS = {
   place: 1,
   open: 1,
   close: 1,
+  lead: 1,
+  unlead: 1,
   unplace: 1,
   detach: 1,
   connect: 1,

@@ -1,7 +1,7 @@
 import type { DropCounts } from '../../../common/drop-reasons.ts'
 import type { HubRest, HubShare } from '../private/share.ts'
 import type { Strays } from '../strays.ts'
-import type { HostNetwork, Passage, Placement, SandboxLink, Source } from '../wiring.ts'
+import type { HostNetwork, Passage, Placement, SandboxLink, Source, Way } from '../wiring.ts'
 
 /** What the kernel can be asked to do, and with what. */
 export interface Calls {
@@ -10,12 +10,14 @@ export interface Calls {
   readonly place: Placement
   readonly open: Passage
   readonly close: Passage
+  readonly lead: Way
+  readonly unlead: Pick<Way, 'owner' | 'address'>
   readonly unplace: Placement
   readonly forget: { readonly links: readonly string[] }
   readonly links: object
   readonly guard: object
   readonly counters: object
-  readonly replace: { readonly passages: readonly Passage[]; readonly sources: readonly Source[] }
+  readonly replace: { readonly paths: readonly (Passage | Way)[]; readonly sources: readonly Source[] }
   readonly removeRules: object
   readonly detach: { readonly links: readonly string[] }
   readonly connect: HubShare

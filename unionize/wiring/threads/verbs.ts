@@ -5,6 +5,7 @@ import { Firewall } from '../firewall/firewall.ts'
 import { surroundingsOf } from '../firewall/surroundings.ts'
 import { Namespaces } from '../kernel/namespaces.ts'
 import { RouteSocket } from '../kernel/route-socket.ts'
+import { NextHops } from '../next-hops.ts'
 import { Hubs } from '../private/hubs.ts'
 import { findStrays, isStray } from '../strays.ts'
 import { find, Wires } from '../wires.ts'
@@ -24,6 +25,7 @@ export function createVerbs(warn: (warning: string) => void): { readonly [V in V
   const wires = new Wires(host, namespaces)
   const hubs = new Hubs(namespaces)
   const addressing = new Addressing(host, namespaces, wires)
+  const nextHops = new NextHops(host, warn)
   let loaded: { network: HostNetwork; firewall: Firewall } | null = null
   let madeFirewall: Firewall | null = null
 
@@ -43,6 +45,21 @@ export function createVerbs(warn: (warning: string) => void): { readonly [V in V
     if (!elsewhere) addressing.forget([address], network)
   }
 
+  /** Makes the host's routes what the paths need that have just changed. @param own one that must not be refused */
+  const reroute = (own?: string): void => {
+    for (const [to, via] of ready().firewall.changedHops()) {
+      try {
+        nextHops.put(to, via)
+      } catch (thrown) {
+        // That of another path is told by the next guard, and no reason to refuse this one.
+        if (to === own || !(thrown instanceof WiringError && thrown.code === 'next-hop-unreachable')) throw thrown
+      }
+    }
+  }
+  const routeBack = ({ owner, ownerVia }: { owner: string | null; ownerVia?: string | undefined }): void => {
+    if (owner !== null && ownerVia !== undefined) nextHops.put(owner, ownerVia)
+  }
+
   return {
     prepare: (network) => {
       for (const warning of wires.checkHost(network)) warn(warning)
@@ -55,6 +72,7 @@ export function createVerbs(warn: (warning: string) => void): { readonly [V in V
       firewall().load(network)
       // The kernel forgets all neighbours on a bridge whose MAC is set, even to what it was (NETDEV_CHANGEADDR).
       addressing.remember(firewall().holders(), network)
+      nextHops.keepOnly(firewall().hops())
       loaded = { network, firewall: firewall() }
     },
     attach: (sandbox) => wires.attach(sandbox, ready().network),
@@ -66,29 +84,65 @@ export function createVerbs(warn: (warning: string) => void): { readonly [V in V
       const mine = former.filter((other) => !firewall.isElsewhere(other, link))
       addressing.place(placement, network)
       addressing.forget(mine, network)
+      routeBack(placement)
       firewall.place(placement)
+      reroute()
     },
-    open: (passage) => ready().firewall.open(passage),
-    close: (passage) => ready().firewall.close(passage),
+    open: (passage) => {
+      routeBack(passage)
+      ready().firewall.open(passage)
+      reroute()
+    },
+    close: (passage) => {
+      ready().firewall.close(passage)
+      reroute()
+    },
+    lead: (way) => {
+      const { firewall } = ready()
+      firewall.open(way)
+      try {
+        reroute(way.address)
+      } catch (thrown) {
+        // Else my.instance would lead to where nothing is.
+        firewall.close(way)
+        reroute()
+        throw thrown
+      }
+    },
+    unlead: (way) => {
+      ready().firewall.close(way)
+      reroute()
+    },
     /** The path closes first: what is behind it may then go in any order. */
     unplace: (placement: Placement) => {
       const { network } = ready()
       forget(placement.link, placement.address)
+      reroute()
       addressing.unplace(placement, network)
     },
     forget: ({ links }) => {
       const { network, firewall } = ready()
       const gone = links.flatMap((link) => firewall.addressesOf(link).map((address) => ({ link, address })))
       firewall.unplaceAll(gone)
+      reroute()
       // Whoever has such an address now, and did not go with these, keeps it.
       const free = gone.filter(({ link, address }) => !firewall.isElsewhere(address, link))
       addressing.forget([...new Set(free.map(({ address }) => address))], network)
     },
     links: () => wires.list(),
-    guard: () => ready().firewall.guard(),
+    guard: () => {
+      const { firewall } = ready()
+      firewall.guard()
+      nextHops.keepOnly(firewall.hops())
+    },
     counters: () => ready().firewall.counters(),
-    replace: ({ passages, sources }) => ready().firewall.replace(ready().network, passages, sources),
+    replace: ({ paths, sources }) => {
+      const { network, firewall } = ready()
+      firewall.replace(network, paths, sources)
+      nextHops.keepOnly(firewall.hops())
+    },
     removeRules: () => {
+      nextHops.keepOnly(new Map())
       firewall().remove()
       loaded = null
     },

@@ -1,0 +1,55 @@
+import { z } from 'zod'
+import type { Records } from '../backend.ts'
+
+/** What is remembered of an instance in one region beyond a restart, because no provider can tell it. */
+export interface Note {
+  /** The newest that was asked for: the machine's tag has the one that it was made for. */
+  readonly generation: number
+  /** Since when a machine may be on its way whose making was never answered, epoch ms; null: none is. */
+  readonly unsureSince: number | null
+  /** Whether it tells outputs on its console. */
+  readonly outputs: boolean
+}
+
+export interface Notes {
+  get(instance: string): Promise<Note | null>
+  /** Written when it is another than before; null: forgotten. */
+  put(instance: string, note: Note | null): Promise<void>
+}
+
+const shape = z.strictObject({
+  generation: z.number().int().nonnegative(),
+  unsureSince: z.number().int().nullable(),
+  outputs: z.boolean(),
+})
+
+/** @param region name of the target: an instance may have been in another before */
+export function createNotes(records: Records, region: string): Notes {
+  const prefix = `machine/${region}/`
+  let loading: Promise<Map<string, string>> | null = null
+  const load = async () => {
+    loading ??= records.all().then(
+      (all) => new Map([...all].filter(([key]) => key.startsWith(prefix))),
+      (error) => {
+        loading = null
+        throw error
+      },
+    )
+    return await loading
+  }
+  return {
+    async get(instance) {
+      const text = (await load()).get(prefix + instance)
+      return text === undefined ? null : shape.parse(JSON.parse(text))
+    },
+    async put(instance, note) {
+      const known = await load()
+      const key = prefix + instance
+      const text = note === null ? undefined : JSON.stringify(note)
+      if (known.get(key) === text) return
+      await records.put(key, text ?? null)
+      if (text === undefined) known.delete(key)
+      else known.set(key, text)
+    },
+  }
+}

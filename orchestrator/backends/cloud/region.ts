@@ -1,0 +1,286 @@
+import type { Clock } from '../../../common/clock.ts'
+import { HostUnreachable, NoRoom, OrchestratorError, wording } from '../../../common/errors.ts'
+import { parseIpv6 } from '../../../common/ipv6.ts'
+import type { Log } from '../../../common/log.ts'
+import type { InstanceId, Observed, Order } from '../../domain/instance.ts'
+import { ownerKey } from '../../domain/lease.ts'
+import type { TargetCheck } from '../backend.ts'
+import type { Generations } from '../generations.ts'
+import { outputsIn } from './boot/boot.ts'
+import type { Notes } from './notes.ts'
+import { type CloudMachine, type Provider, TAG } from './provider.ts'
+import { createTurns } from './providers/turns.ts'
+import { sharedList } from './shared-list.ts'
+
+/** What a machine is to be, from settings and template. */
+export interface Wanted {
+  readonly size: string
+  readonly image: string
+  readonly spot: boolean
+  /** Its boot data, when they are needed. @throws InvalidInput naming what cannot be expressed */
+  bootData(): string
+}
+
+/** The life of the machines in one region. Its calls are those of `Backend`. */
+export interface Region {
+  list(signal: AbortSignal): Promise<readonly Observed[]>
+  ensure(order: Order, wanted: Wanted, signal: AbortSignal): Promise<Observed>
+  remove(instance: { id: InstanceId; generation: number }, signal: AbortSignal): Promise<void>
+  check(signal: AbortSignal): Promise<TargetCheck>
+  close(): Promise<void>
+}
+
+export interface RegionParts {
+  readonly name: string
+  readonly provider: Provider
+  readonly generations: Generations
+  readonly notes: Notes
+  readonly clock: Clock
+  readonly log: Log
+  /** The value of the tag `orchestrator-installation`. */
+  readonly installation: string
+  /** Machines at most. */
+  readonly machines: number
+}
+
+/** Milliseconds for one list, every page. */
+const LIST_MS = 50_000
+/** Milliseconds until a machine is looked at again that is new, or older than that. */
+const AGAIN = { newMs: 2000, oldMs: 5000, newForMs: 30_000 }
+/** Milliseconds after which a machine that has not come up is taken for stuck. Images of some GB take minutes. */
+const STUCK_MS = 20 * 60_000
+/** Milliseconds in which a machine shows in the list whose making was never answered, or it was not made. */
+const UNSURE_MS = 20_000
+const LOOK_MS = 1000
+/** Consoles that are read with one list, in turn. */
+const CONSOLES = 10
+
+export function createRegion(parts: RegionParts): Region {
+  const { name, provider, generations, notes, clock, log } = parts
+  const turns = createTurns()
+  const machines = sharedList(name, (signal) => provider.list(signal), LIST_MS)
+  /** When each console was read, epoch ms. */
+  const read = new Map<string, number>()
+  /** Instances whose machine is being made, and not in the list yet. */
+  const making = new Set<string>()
+
+  const of = async (instance: string, signal: AbortSignal) =>
+    (await machines(signal)).filter((machine) => machine.instance === instance)
+
+  const remember = async (instance: string, change: Partial<Awaited<ReturnType<Notes['get']>>>) => {
+    const blank = { generation: 0, unsureSince: null, outputs: false }
+    await notes.put(instance, { ...blank, ...(await notes.get(instance)), ...change })
+  }
+
+  const observe = async (machine: CloudMachine): Promise<Observed> => {
+    const note = await notes.get(machine.instance)
+    const generation = Math.max(machine.generation, note?.generation ?? 0)
+    return observed(machine, generation, clock.now())
+  }
+
+  /** Deletes all but the one to keep: a machine whose making was never answered may have been made again. */
+  const keepOne = async (mine: readonly CloudMachine[], signal: AbortSignal): Promise<CloudMachine | null> => {
+    const [keep, ...others] = inOrder(mine)
+    for (const { id, instance } of others) {
+      log.warn('cloud.second-machine', 'an instance had a second machine, which is deleted', { instance, id })
+      await provider.delete(id, signal)
+    }
+    return keep ?? null
+  }
+
+  const create = async (order: Order, wanted: Wanted, signal: AbortSignal): Promise<Observed> => {
+    const { instance, generation } = order
+    const unsureSince = (await notes.get(instance))?.unsureSince ?? null
+    if (unsureSince !== null && clock.now() - unsureSince < UNSURE_MS) {
+      return starting(order, 'its machine was asked for, and is not in the list yet', AGAIN.newMs)
+    }
+    const others = (await machines(signal)).filter((machine) => machine.state !== 'ending')
+    const count = new Set([...others.map((machine) => machine.instance), ...making]).size
+    if (count >= parts.machines) {
+      throw new NoRoom(`${name} has ${count} machines, and settings.machines allows ${parts.machines}`)
+    }
+    const admit = order.home.address
+    if (admit === null) {
+      const why = `host ${order.home.name} has told no IPv6 address of its own, and ${name} is to admit that alone`
+      throw new OrchestratorError('home-address-unknown', `${why}: set its address in the settings of its unionize`, {
+        retryable: true,
+      })
+    }
+    const bootData = wanted.bootData()
+    making.add(instance)
+    await remember(instance, { unsureSince: clock.now() })
+    try {
+      const { size, image, spot } = wanted
+      const tags = tagsOf(order, parts.installation)
+      const asked = { instance, generation, name: order.name, tags, bootData, size, image, admit, spot }
+      const machine = await provider.create(asked, signal)
+      await remember(instance, { unsureSince: null })
+      return await observe(machine)
+    } catch (error) {
+      // Refused: none is on its way. Anything else may have taken effect.
+      const sure = error instanceof OrchestratorError && !(error instanceof HostUnreachable)
+      if (sure) await remember(instance, { unsureSince: null })
+      throw error
+    } finally {
+      making.delete(instance)
+    }
+  }
+
+  const make = async (order: Order, wanted: Wanted, signal: AbortSignal): Promise<Observed> => {
+    await generations.accept(order.instance, order.generation)
+    await remember(order.instance, { generation: order.generation, outputs: order.outputs })
+    const mine = await of(order.instance, signal)
+    const machine = await keepOne(
+      mine.filter(({ state }) => state !== 'ending'),
+      signal,
+    )
+    if (machine === null) {
+      if (mine.length > 0) return starting(order, 'its former machine is being deleted', AGAIN.newMs)
+      return await create(order, wanted, signal)
+    }
+    await remember(order.instance, { unsureSince: null })
+    const stuck = machine.state === 'starting' && clock.now() - machine.createdAt > STUCK_MS
+    if (machine.state === 'failed' || stuck) {
+      await provider.delete(machine.id, signal)
+      throw failure(machine, name)
+    }
+    if (machine.state === 'stopped') {
+      log.warn('cloud.machine-stopped', 'a machine was stopped; it is made anew', { instance: order.instance })
+      await provider.delete(machine.id, signal)
+      return await create(order, wanted, signal)
+    }
+    return await observe(machine)
+  }
+
+  /** What those tell that have outputs: the ones whose consoles were read longest ago. */
+  const outputs = async (running: readonly CloudMachine[], signal: AbortSignal): Promise<Map<string, string>> => {
+    const telling: CloudMachine[] = []
+    for (const machine of running) if ((await notes.get(machine.instance))?.outputs) telling.push(machine)
+    for (const id of read.keys()) if (!running.some((machine) => machine.id === id)) read.delete(id)
+    const longest = telling.toSorted((a, b) => (read.get(a.id) ?? 0) - (read.get(b.id) ?? 0)).slice(0, CONSOLES)
+    const told = new Map<string, string>()
+    for (const { id, instance } of longest) {
+      read.set(id, clock.now())
+      try {
+        const text = outputsIn((await provider.console(id, signal)) ?? '')
+        if (text !== null) told.set(id, text)
+      } catch (error) {
+        signal.throwIfAborted()
+        log.warn('cloud.console-unread', wording(error), { instance, host: name })
+      }
+    }
+    return told
+  }
+
+  return {
+    async list(signal) {
+      const all = new Map((await machines(signal)).map((machine) => [machine.id, machine]))
+      const byInstance = Map.groupBy(
+        [...all.values()].filter(({ state }) => state !== 'ending'),
+        ({ instance }) => instance,
+      )
+      const kept = [...byInstance.values()].flatMap((mine) => inOrder(mine).slice(0, 1))
+      const told = await outputs(
+        kept.filter(({ state }) => state === 'running'),
+        signal,
+      )
+      for (const [instance, mine] of byInstance) {
+        if (mine.length < 2) continue
+        await turns
+          .oneByOne(instance, () => keepOne(mine, signal), signal)
+          .catch((error: unknown) => {
+            signal.throwIfAborted()
+            log.warn('cloud.second-machine-stays', wording(error), { instance, host: name })
+          })
+      }
+      return await Promise.all(
+        kept.map(async (machine) => {
+          const text = told.get(machine.id)
+          return { ...(await observe(machine)), ...(text !== undefined && { outputs: text }) }
+        }),
+      )
+    },
+
+    async ensure(order, wanted, signal) {
+      return await turns.oneByOne(order.instance, () => make(order, wanted, signal), signal)
+    },
+
+    async remove({ id: instance, generation }, signal) {
+      const work = async () => {
+        await generations.accept(instance, generation)
+        for (;;) {
+          const mine = await of(instance, signal)
+          for (const { id } of mine) await provider.delete(id, signal)
+          const unsureSince = (await notes.get(instance))?.unsureSince ?? null
+          const unsure = mine.length === 0 && unsureSince !== null && clock.now() - unsureSince < UNSURE_MS
+          if (!unsure) break
+          await clock.wait(LOOK_MS, signal)
+        }
+        await provider.tidy(signal)
+        await notes.put(instance, null)
+      }
+      await turns.oneByOne(instance, work, signal)
+    },
+
+    check: async (signal) => {
+      signal.throwIfAborted()
+      return await provider.check(signal)
+    },
+    close: () => provider.close(),
+  }
+}
+
+/** The one to keep first: of the newest generation, and of those one that works, the oldest. */
+export function inOrder(machines: readonly CloudMachine[]): readonly CloudMachine[] {
+  const rank = ({ state }: CloudMachine) => ['running', 'starting', 'stopped', 'failed', 'ending'].indexOf(state)
+  return machines.toSorted(
+    (a, b) => b.generation - a.generation || rank(a) - rank(b) || a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1),
+  )
+}
+
+function tagsOf(order: Order, installation: string): Record<string, string> {
+  return {
+    [TAG.installation]: installation,
+    [TAG.instance]: order.instance,
+    [TAG.generation]: String(order.generation),
+    [TAG.owner]: plain(ownerKey(order.owner)),
+  }
+}
+
+/** As tags may be: a-z, 0-9 and `-`, at most 63 characters. */
+function plain(text: string): string {
+  return text
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .slice(0, 63)
+    .replace(/^-|-$/g, '')
+}
+
+function observed(machine: CloudMachine, generation: number, now: number): Observed {
+  const { state, detail } = machine
+  const base = { instance: machine.instance as InstanceId, generation, address: null }
+  const told = detail === undefined ? {} : { detail }
+  if (state === 'running' && machine.address !== null) {
+    const address = parseIpv6(machine.address, 'the address of the machine')
+    return { ...base, state: 'running', reach: { kind: 'translated', address } }
+  }
+  if (state === 'running' || state === 'starting') {
+    const againMs = now - machine.createdAt < AGAIN.newForMs ? AGAIN.newMs : AGAIN.oldMs
+    const why = state === 'running' ? 'its machine has no address yet' : 'its machine is being made'
+    return { ...base, state: 'starting', againMs, detail: detail ?? why }
+  }
+  return { ...base, state: 'stopped', ...told }
+}
+
+function starting(order: Order, detail: string, againMs: number): Observed {
+  const { instance, generation } = order
+  return { instance, generation, state: 'starting', againMs, address: null, detail }
+}
+
+function failure(machine: CloudMachine, target: string): OrchestratorError {
+  const why = machine.detail ?? (machine.state === 'failed' ? 'the provider says no reason' : 'it does not come up')
+  if (machine.noRoom) return new NoRoom(`${target} has no room: ${why}`)
+  return new OrchestratorError('machine-failed', `${target} could not make the machine, which is deleted: ${why}`, {
+    retryable: true,
+  })
+}

@@ -1,0 +1,4 @@
+import type { KindTable } from './load.ts'
+
+/** The backends that come with the orchestrator, besides docker, which needs the hosts' socket. */
+export const kinds: KindTable = {}

@@ -1,0 +1,211 @@
+import { HostUnreachable, NoRoom, OrchestratorError } from '../../../common/errors.ts'
+import type { HostName, Target } from '../../domain/host.ts'
+import type { InstanceId, Observed, Order } from '../../domain/instance.ts'
+import { type Backend, type BackendContext, type BackendKind, CONTRACT_VERSION } from '../backend.ts'
+import { createGenerations } from '../generations.ts'
+import { checked } from './checking.ts'
+import { type SwarmEngine, swarmEngine } from './engine.ts'
+import { createMaking } from './making.ts'
+import { LABEL, labelsOf, nameOf } from './names.ts'
+import { AGAIN_MS, mustStart, observe } from './observing.ts'
+import { planOf } from './service-spec.ts'
+import { parseSettings, readTls, type SwarmSettings } from './settings.ts'
+import { checkOrder, checkTemplate, isBefore } from './support.ts'
+import { createTurns } from './turns.ts'
+import { createFollower } from './watch.ts'
+
+/** Milliseconds that `ensure` waits for a task before it says `starting`, and between two looks at it. */
+const PATIENCE = { most: 3_000, every: 200 }
+/** Milliseconds that `remove` waits for the end of tasks; those of a node that is away are not waited for. */
+const END = { most: 60_000, every: 200 }
+/** Engine API from which on services have capabilities, ulimits and limits of processes. */
+const LEAST_API = '1.41'
+/** Under it stands the id of the swarm that was met first. */
+const SWARM_KEY = 'swarm'
+
+/** An existing Docker Swarm: an instance is a service of it, wired by the `unionize` of the node that runs its task. */
+export const backend: BackendKind = {
+  contract: CONTRACT_VERSION,
+  async create(settings, context) {
+    return swarmBackend(parseSettings(settings), context)
+  },
+}
+
+function swarmBackend(settings: SwarmSettings, context: BackendContext): Backend {
+  const { name, installation, log, clock, records } = context
+  const engine = swarmEngine({
+    ...{ name, managers: settings.managers, callMs: settings.callSeconds * 1000 },
+    tls: () => readTls(settings, context),
+    mustBe: sameSwarm(settings, context),
+  })
+  const generations = createGenerations(records, clock)
+  const making = createMaking({ engine, installation, settings, records })
+  const turns = createTurns()
+  const list = (signal: AbortSignal) => listed(engine, installation, signal)
+  const follower = createFollower({ engine, list, pollMs: settings.pollSeconds * 1000, clock, log })
+  let api: string | null = null
+
+  const mustBeHere = (target: Target): void => {
+    if (target.name !== name) throw new HostUnreachable(target.name, `backend ${name} has one target, of its own name`)
+  }
+  /** @throws OrchestratorError `swarm-too-old` */
+  const apiOf = async (signal: AbortSignal): Promise<string> => {
+    api ??= (await engine.about(signal)).version.ApiVersion
+    if (!isBefore(api, LEAST_API)) return api
+    const message = `the managers speak API ${api}, and ${LEAST_API} (Docker 20.10) is the least: update the engines`
+    throw new OrchestratorError('swarm-too-old', message)
+  }
+  /** Waits a little for its task. @throws NoRoom, OrchestratorError that says why it does not start */
+  const settled = async (order: Order, signal: AbortSignal): Promise<Observed> => {
+    const deadline = clock.now() + PATIENCE.most
+    for (;;) {
+      const service = await engine.service(nameOf(installation, order.instance), signal)
+      const generation = Number(service?.Spec.Labels[LABEL.generation] ?? 0)
+      if (service === null || generation > order.generation) {
+        throw new OrchestratorError('overtaken', `${order.instance}: somebody else changed its service`, {
+          retryable: true,
+        })
+      }
+      if (generation === order.generation) {
+        const tasks = await engine.tasks({ service: [service.ID] }, signal)
+        const observed = observe(service, tasks, await nodesById(engine, signal))
+        if (observed.state === 'running' || observed.state === 'partial') return observed
+        mustStart(service, tasks)
+        if (clock.now() >= deadline) return { ...observed, state: 'starting', againMs: AGAIN_MS }
+      } else if (clock.now() >= deadline) {
+        const { instance, address } = order
+        const detail = 'the swarm goes back to what ran before'
+        return { instance, generation: order.generation, address, state: 'starting', againMs: AGAIN_MS, detail }
+      }
+      await clock.wait(PATIENCE.every, signal)
+    }
+  }
+  /** What never found a node is not left waiting for one: another backend may be tried. */
+  const withdraw = (order: Order, signal: AbortSignal): Promise<void> =>
+    turns.take(order.instance, signal, async () => {
+      const tasks = await engine.tasks({ label: pairsOf(labelsOf(installation, order.instance)) }, signal)
+      if (tasks.every(({ NodeID }) => !NodeID)) await making.unmake(order.instance, signal)
+    })
+
+  return {
+    name,
+    targets: () => [name as HostName],
+    checkTemplate: (template) => checkTemplate(template, name),
+    async list(target, signal) {
+      mustBeHere(target)
+      return await list(signal)
+    },
+    async ensure(order, target, signal) {
+      mustBeHere(target)
+      const plan = await turns.take(order.instance, signal, async () => {
+        await engine.quiet(signal)
+        const spoken = await apiOf(signal)
+        checkOrder(order, { api: spoken, nodesForbidNewPrivileges: settings.nodesForbidNewPrivileges })
+        await generations.accept(order.instance, order.generation)
+        const planned = planOf(order, installation, settings, spoken)
+        await making.make(planned, spoken, signal)
+        return planned
+      })
+      try {
+        const observed = await settled(order, signal)
+        if (observed.state === 'running') await making.tidy(plan, signal)
+        return observed
+      } catch (error) {
+        if (error instanceof NoRoom) await withdraw(order, signal)
+        throw error
+      }
+    },
+    async remove({ id, generation }, target, signal) {
+      mustBeHere(target)
+      await turns.take(id, signal, async () => {
+        await engine.quiet(signal)
+        await generations.accept(id, generation)
+        const labels = labelsOf(installation, id)
+        for (const service of await engine.services(labels, signal)) {
+          const theirs = Number(service.Spec.Labels[LABEL.generation] ?? 0)
+          if (theirs > generation) {
+            throw new OrchestratorError(
+              'stale-generation',
+              `${id}: generation ${generation} is older than ${theirs}, which the swarm has`,
+            )
+          }
+        }
+        await making.unmake(id, signal)
+        await ended(engine, labels, clock, signal)
+      })
+    },
+    async watch(target, tell, signal) {
+      mustBeHere(target)
+      await follower.follow(tell, signal)
+    },
+    async *logs(id: InstanceId, target, { service: wanted, tail, follow }, signal) {
+      mustBeHere(target)
+      const [service] = await engine.services(labelsOf(installation, id), signal)
+      if (service === undefined) throw new OrchestratorError('not-found', `the swarm has no service of instance ${id}`)
+      const [first] = (service.Spec.TaskTemplate['Networks'] as { Aliases?: string[] }[] | undefined) ?? []
+      if (wanted !== undefined && first?.Aliases?.[0] !== wanted) {
+        throw new OrchestratorError('not-found', `instance ${id} has no service ${wanted}`)
+      }
+      const terminal = service.Spec.TaskTemplate.ContainerSpec.TTY ?? false
+      yield* engine.logs(service.ID, { follow, tail, terminal }, signal)
+    },
+    async check(target, signal) {
+      mustBeHere(target)
+      return await checked(engine, settings, signal)
+    },
+    async close() {
+      await engine.quiet()
+    },
+  }
+}
+
+/** All services of ours. */
+async function listed(engine: SwarmEngine, installation: string, signal: AbortSignal): Promise<readonly Observed[]> {
+  const labels = { [LABEL.installation]: installation }
+  const services = await engine.services(labels, signal)
+  if (services.length === 0) return []
+  const tasks = Map.groupBy(await engine.tasks({ label: pairsOf(labels) }, signal), ({ ServiceID }) => ServiceID)
+  const nodes = await nodesById(engine, signal)
+  return services.map((service) => observe(service, tasks.get(service.ID) ?? [], nodes))
+}
+
+async function nodesById(engine: SwarmEngine, signal: AbortSignal) {
+  return new Map((await engine.nodes(signal)).map((node) => [node.ID, node]))
+}
+
+/** Waits for the end of tasks that were told to go, on nodes that are there. @throws OrchestratorError `still-ending` */
+async function ended(
+  engine: SwarmEngine,
+  labels: Readonly<Record<string, string>>,
+  clock: BackendContext['clock'],
+  signal: AbortSignal,
+): Promise<void> {
+  const deadline = clock.now() + END.most
+  for (;;) {
+    const tasks = (await engine.tasks({ label: pairsOf(labels) }, signal)).filter(({ NodeID }) => NodeID)
+    if (tasks.length === 0) return
+    const nodes = await nodesById(engine, signal)
+    if (tasks.every(({ NodeID }) => nodes.get(NodeID ?? '')?.Status.State !== 'ready')) return
+    if (clock.now() > deadline) {
+      const message = `a task of it has not ended within ${END.most / 1000} s`
+      throw new OrchestratorError('still-ending', message, { retryable: true })
+    }
+    await clock.wait(END.every, signal)
+  }
+}
+
+/** A manager that was made one of another swarm must not pass for ours, with nothing of ours in it. */
+function sameSwarm(settings: SwarmSettings, { name, records }: BackendContext) {
+  return async (swarm: string, manager: string): Promise<void> => {
+    const known = settings.swarm ?? (await records.all()).get(SWARM_KEY)
+    if (known === undefined) await records.put(SWARM_KEY, swarm)
+    else if (known !== swarm) {
+      const remedy = `take it out of settings.managers, or say settings.swarm: ${swarm} if that is meant`
+      throw new HostUnreachable(name, `${manager} is of another swarm (${swarm}) than before (${known}): ${remedy}`)
+    }
+  }
+}
+
+function pairsOf(labels: Readonly<Record<string, string>>): string[] {
+  return Object.entries(labels).map(([key, value]) => `${key}=${value}`)
+}

@@ -1,0 +1,18 @@
+import { systemClock } from '../../common/clock.ts'
+import { createLog } from '../../common/log.ts'
+import { createPace } from '../../orchestrator/backends/cloud/pace.ts'
+import type { ProviderContext } from '../../orchestrator/backends/cloud/provider.ts'
+
+/** What a provider under test is given: no prices, and no pace to wait for, unless told. */
+export function providerContext(
+  given: Pick<ProviderContext, 'target' | 'installation' | 'credential'> & Partial<ProviderContext>,
+): ProviderContext {
+  return {
+    credentialName: 'cloud',
+    prices: {},
+    pace: createPace(10_000, systemClock),
+    clock: systemClock,
+    log: createLog({ name: 'test', level: 'error' }),
+    ...given,
+  }
+}
