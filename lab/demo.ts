@@ -5,11 +5,17 @@ import type { InstanceDetailShape, InstanceShape, TemplateDetailShape } from '..
 import { DhcpClient } from './clients.ts'
 import { LabError, run, waitFor } from './command.ts'
 import { wipeLab } from './lab.ts'
+import { openMachinesPlace } from './machines-place.ts'
 import { LAB_NETWORK } from './namespaces.ts'
+import type { OpenPlace } from './place.ts'
 import { DEFAULT_PREFIX } from './places.ts'
 import { quoted } from './processes.ts'
 import { SAMPLES } from './samples.ts'
 import { Site } from './site.ts'
+import { openSwarmPlace } from './swarm-place.ts'
+
+/** What `--backend` may name beside docker. */
+const PLACES: Readonly<Record<string, OpenPlace>> = { swarm: openSwarmPlace, coreos: openMachinesPlace }
 
 const usage = `npm run demo [-- OPTIONS]
 
@@ -20,6 +26,7 @@ Ctrl-C, which undoes everything.
 --clients N  devices (3; at most 50)
 --template T what each device gets: sample (the default), or one of docs/samples:
              ${Object.keys(SAMPLES).join(', ')}
+--backend B  where they run: docker, on the host that gave the lease (the default), or ${Object.keys(PLACES).join(', ')}
 --once       give the leases back after the tour, check that nothing is left, and end with 0 if so
 --wipe       remove what is kept between runs for speed (/var/lib/orchestrator-lab), and end
 --help       this text
@@ -29,6 +36,7 @@ const { values } = parseArgs({
   options: {
     clients: { type: 'string', default: '3' },
     template: { type: 'string', default: 'sample' },
+    backend: { type: 'string', default: 'docker' },
     once: { type: 'boolean', default: false },
     wipe: { type: 'boolean', default: false },
     help: { type: 'boolean', short: 'h', default: false },
@@ -52,7 +60,9 @@ const MACHINE_LISTS = [
 ] as const
 
 /** Names that only a lab or its daemons give; whatever else comes and goes on this machine is not ours to judge. */
-const OURS = new RegExp(`netns list: ${DEFAULT_PREFIX}-|tables: .*unionize|show: (br-(clients|instances)|ui-)`)
+const OURS = new RegExp(
+  `netns list: ${DEFAULT_PREFIX}(s|sn\\d+)?-|tables: .*unionize|show: (br-(clients|instances)|ui-)`,
+)
 
 /** Lines that are in the machine's own network: names of links and namespaces, firewall tables. */
 async function machineTraces(): Promise<Set<string>> {
@@ -96,8 +106,22 @@ async function visitSample(client: DhcpClient, instance: InstanceShape): Promise
   return `${url} -> ${page.status}, its own, in ${Math.round(pageMs)} ms`
 }
 
+/** Elsewhere nobody tells when its port answers: it is tried until it does. */
+async function patiently(visit: () => Promise<string>, signal: AbortSignal): Promise<string> {
+  let last: unknown
+  const look = () =>
+    visit().catch((error) => {
+      last = error
+      return undefined
+    })
+  return await waitFor('its first answer', look, { timeoutMs: 20_000, everyMs: 100, signal }).catch((error) => {
+    throw last ?? error
+  })
+}
+
 /** One device from the plug to the use of its instance. @returns its instance @throws LabError when it is not as promised */
 async function tour(site: Site, client: DhcpClient, signal: AbortSignal): Promise<InstanceShape> {
+  const elsewhere = values.backend !== 'docker'
   const asked = await client.request(signal)
   const lease = await client.lease(20_000, signal)
   const leasedMs = Date.now() - asked
@@ -105,13 +129,17 @@ async function tour(site: Site, client: DhcpClient, signal: AbortSignal): Promis
     `an instance for ${client.hostname}`,
     async () => {
       const found = (await instances(site)).find((i) => i.owner.duid === client.duid && i.owner.iaid === client.iaid)
-      return found?.timelineMs.reachable === undefined ? undefined : found
+      return (elsewhere ? found?.state === 'running' : found?.timelineMs.reachable !== undefined) ? found : undefined
     },
-    { timeoutMs: 30_000, everyMs: 50, signal },
+    { timeoutMs: elsewhere ? 60_000 : 30_000, everyMs: 50, signal },
   )
   const visit = SAMPLES[values.template] ?? visitSample
-  const visited = await visit(client, await described(site, instance))
-  const times = STAGES.map((stage) => `${stage} ${Math.round(instance.timelineMs[stage] ?? Number.NaN)}`)
+  const detail = await described(site, instance)
+  const visited = elsewhere ? await patiently(() => visit(client, detail), signal) : await visit(client, detail)
+  const times = STAGES.flatMap((stage) => {
+    const ms = instance.timelineMs[stage]
+    return ms === undefined ? [] : [`${stage} ${Math.round(ms)}`]
+  })
   show(`
   ${client.hostname}
     lease     ${lease.address}, ${leasedMs} ms after it first asked (a second of that is its own address detection)
@@ -169,7 +197,8 @@ async function release(site: Site, clients: readonly DhcpClient[]): Promise<void
 }
 
 async function demo(count: number, signal: AbortSignal): Promise<void> {
-  const site = await Site.open({ prefix: DEFAULT_PREFIX, say, signal, template: values.template })
+  const place = PLACES[values.backend]
+  const site = await Site.open({ prefix: DEFAULT_PREFIX, say, signal, template: values.template, place })
   let left: string[] = []
   try {
     say(`plugging in ${count} device(s), each a namespace with a link of its own`)
@@ -205,6 +234,10 @@ async function main(): Promise<void> {
   if (values.template !== 'sample' && SAMPLES[values.template] === undefined) {
     const known = ['sample', ...Object.keys(SAMPLES)].join(', ')
     throw new LabError('bad-option', `--template: there is no sample ${values.template}; there are ${known}`)
+  }
+  if (values.backend !== 'docker' && PLACES[values.backend] === undefined) {
+    const known = ['docker', ...Object.keys(PLACES)].join(', ')
+    throw new LabError('bad-option', `--backend: there is no backend ${values.backend} in the lab; there are ${known}`)
   }
   const stop = new AbortController()
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => stop.abort())

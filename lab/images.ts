@@ -17,6 +17,7 @@ import type { LabEngine, Say } from './engine.ts'
 import { CACHE_DIRECTORY, SOURCE_DIRECTORY } from './places.ts'
 
 export const SAMPLE_IMAGE = 'orchestrator/sample:latest'
+export const SAMPLES_IMAGE = 'orchestrator/samples:1'
 const PULLED_BASE = 'debian:bookworm-slim'
 const PULL_PATIENCE_MS = 10_000
 /** What the base of our own making holds besides a minimal Debian; a change here makes a new one. */

@@ -9,6 +9,7 @@ import { removeImages } from './images.ts'
 import { commandLine, listNamespaces, makeHost, processesIn, removeNamespaces } from './namespaces.ts'
 import { CACHE_DIRECTORY, DEFAULT_PREFIX, MEMORY_DIRECTORY, RUN_DIRECTORY } from './places.ts'
 import type { LabProcess } from './processes.ts'
+import { clearSwarm, swarmPrefix } from './swarm.ts'
 import { leftUsers, makeUsers, removeUsers } from './users.ts'
 
 export interface LabOptions {
@@ -101,6 +102,7 @@ export async function clearLab(prefix: string, engine?: LabEngine): Promise<void
   if (machine !== undefined) await removeImages(machine)
   await engine?.close()
   await removeOwnEngine(prefix)
+  await clearSwarm(swarmPrefix(prefix))
   await removeUsers()
   for (const top of [RUN_DIRECTORY, MEMORY_DIRECTORY]) rmSync(join(top, prefix), { recursive: true, force: true })
 }

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { wording } from '../common/errors.ts'
 import { aligned } from '../common/table.ts'
@@ -9,8 +9,8 @@ import { RUN_DIRECTORY, runDirectory } from './places.ts'
 
 /** `orctl machine lab`: machines for development that go on after this process. Usage: start N | stop | ls [FORMAT] */
 
-/** Apart from the labs of tests, which clear what bears their own prefix. */
-const PREFIX = 'dev'
+/** Apart from the labs of tests, which clear what bears their own prefix; the test of this program has one, too. */
+const PREFIX = process.env['MACHINE_LAB_PREFIX'] ?? 'dev'
 const NOTE = 'cluster.json'
 
 interface Noted {
@@ -66,6 +66,7 @@ try {
   if (verb === 'start') await start(Number(word))
   else if (verb === 'stop') {
     await clearMachines(PREFIX)
+    rmSync(join(RUN_DIRECTORY, PREFIX), { recursive: true, force: true })
     say('there are no machines of the lab any more')
   } else if (verb === 'ls') show(word)
   else throw new LabError('usage', 'usage: machine-cluster.ts start N | stop | ls [FORMAT]')

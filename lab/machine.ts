@@ -28,7 +28,7 @@ export interface MachineShape {
 
 /** Exit code by which systemd-nspawn tells that the machine wants to be started again. */
 const REBOOT = 133
-const BOOT_MS = 60_000
+const BOOT_MS = 120_000
 
 /**
  * A machine with systemd as its first process, its own disk, network, control groups and SSH server; see
@@ -120,7 +120,7 @@ export class LabMachine {
     const init = this.#init()
     if (init !== undefined)
       await this.run(['systemctl', 'poweroff', '--no-block']).catch(ignoreEnd(() => !this.running))
-    const timer = setTimeout(() => void this.kill(), 30_000)
+    const timer = setTimeout(() => void this.kill(), 60_000)
     await this.#process?.ended
     clearTimeout(timer)
     await removeCgroup(this.#cgroup())

@@ -72,6 +72,7 @@ need git git
 need zip zip
 need patch patch
 need busybox busybox
+need openssl openssl
 need ignition ignition-validate
 need systemd-container systemd-nspawn
 need openssh-client ssh ssh-keygen

@@ -1,16 +1,17 @@
-import { chmodSync, chownSync, cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { stringify } from 'yaml'
+import { parse, stringify } from 'yaml'
 import { LabError, run, waitFor } from './command.ts'
 import type { DnsmasqOptions, DnsmasqRole } from './dnsmasq.ts'
 import type { LabEngine, Say } from './engine.ts'
-import { buildSampleImage, buildSamplesImage, rememberIfNew } from './images.ts'
+import { buildSampleImage, buildSamplesImage, rememberIfNew, SAMPLE_IMAGE, SAMPLES_IMAGE } from './images.ts'
 import { Lab, whatIsLeft } from './lab.ts'
 import { hostNamespace, inNamespace, LAB_NETWORK } from './namespaces.ts'
-import { CACHE_DIRECTORY, DEFAULT_PREFIX, MEMORY_DIRECTORY, runDirectory, SOURCE_DIRECTORY } from './places.ts'
-import { type LabProcess, launch, quoted } from './processes.ts'
+import type { LabPlace, OpenPlace } from './place.ts'
+import { DEFAULT_PREFIX, MEMORY_DIRECTORY, runDirectory, SOURCE_DIRECTORY } from './places.ts'
+import { type LabProcess, launch } from './processes.ts'
+import { daemonCommand, giveDirectory, nested, showProgram, stateDirectory, WIRING_CAPABILITIES } from './programs.ts'
 import { SAMPLES_DIRECTORY, sampleRule } from './samples.ts'
-import { idsOf } from './users.ts'
 
 export interface SiteOptions {
   readonly prefix?: string
@@ -21,21 +22,19 @@ export interface SiteOptions {
   readonly ownEngine?: boolean
   /** What leases become: `sample`, unless told, or one of docs/samples. */
   readonly template?: string
+  /** Where instances run; on the host itself unless told. */
+  readonly place?: OpenPlace | undefined
   /** Further settings of the daemons, over those of the lab. */
   readonly orchestrator?: Readonly<Record<string, unknown>>
   readonly unionize?: Readonly<Record<string, unknown>>
 }
 
 type Daemon = 'orchestrator' | 'unionize' | 'unionize-wiring'
-/** System users; the wiring process is unionize's too. */
-type User = 'orchestrator' | 'unionize'
 
 /** TCP port of the API inside the host's namespace. */
 const PORT = 8998
 const HOST_NAME = 'lab'
 const HOST_LABEL = `org.orchestrator.host=${HOST_NAME}`
-/** Those of systemd/unionize-wiring.service. */
-const WIRING_CAPABILITIES = ['net_admin', 'sys_admin', 'sys_ptrace', 'net_raw', 'net_bind_service', 'dac_override']
 const PAUSE_IMAGE = 'orchestrator/pause:1'
 
 /**
@@ -49,6 +48,7 @@ export class Site {
   readonly #options: SiteOptions
   readonly #lab: Lab
   readonly #daemons = new Map<Daemon, LabProcess>()
+  #place: LabPlace | undefined
 
   private constructor(options: SiteOptions, lab: Lab, engine: LabEngine) {
     this.#options = options
@@ -118,8 +118,8 @@ export class Site {
       name: 'orchestrator',
       namespace: this.namespace,
       user: 'orchestrator',
-      prepare: this.#program(),
-      command: this.#daemon('orchestrator/main.js', '--config', this.path('etc', 'orchestrator.yaml')),
+      prepare: showProgram(this.prefix),
+      command: daemonCommand(this.prefix, 'orchestrator/main.js', '--config', this.path('etc', 'orchestrator.yaml')),
     })
     this.#daemons.set('orchestrator', started)
     await started.ready(async () => {
@@ -135,8 +135,8 @@ export class Site {
       namespace: this.namespace,
       user: 'unionize',
       capabilities: WIRING_CAPABILITIES,
-      prepare: this.#program(),
-      command: this.#daemon('unionize/main.js', 'wiring', '--config', this.path('etc', 'unionize.yaml')),
+      prepare: showProgram(this.prefix),
+      command: daemonCommand(this.prefix, 'unionize/main.js', 'wiring', '--config', this.path('etc', 'unionize.yaml')),
     })
     this.#daemons.set('unionize-wiring', started)
   }
@@ -148,8 +148,8 @@ export class Site {
       namespace: this.namespace,
       user: 'unionize',
       capabilities: [],
-      prepare: this.#program(),
-      command: this.#daemon('unionize/main.js', 'run', '--config', this.path('etc', 'unionize.yaml')),
+      prepare: showProgram(this.prefix),
+      command: daemonCommand(this.prefix, 'unionize/main.js', 'run', '--config', this.path('etc', 'unionize.yaml')),
     })
     this.#daemons.set('unionize', started)
   }
@@ -176,11 +176,12 @@ export class Site {
   async close(): Promise<string[]> {
     // The wiring process last: whoever ends may still need it.
     for (const name of ['orchestrator', 'unionize', 'unionize-wiring'] as const) await this.#daemons.get(name)?.stop()
+    const leftThere = (await this.#place?.close()) ?? []
     await this.engine.removeContainers(HOST_LABEL)
     const left = (await this.engine.containers(HOST_LABEL)).map((c) => `container ${c.name}`)
     await this.#lab.close()
     rmSync(stateDirectory(this.prefix), { recursive: true, force: true })
-    return [...left, ...whatIsLeft(this.prefix)]
+    return [...leftThere, ...left, ...whatIsLeft(this.prefix)]
   }
 
   async #start(): Promise<void> {
@@ -190,6 +191,9 @@ export class Site {
     await rememberIfNew(this.engine, PAUSE_IMAGE)
     await buildSampleImage(this.engine, say, signal)
     if ((this.#options.template ?? 'sample') !== 'sample') await buildSamplesImage(this.engine, say, signal)
+    const { prefix, namespace, engine } = this
+    const images = [SAMPLE_IMAGE, ...((this.#options.template ?? 'sample') === 'sample' ? [] : [SAMPLES_IMAGE])]
+    this.#place = await this.#options.place?.({ prefix, namespace, engine, images, say, signal })
     this.#writeSettings()
     say('starting orchestrator, unionize and its wiring process, each with its own user and capabilities')
     await this.startOrchestrator()
@@ -197,10 +201,18 @@ export class Site {
     this.startWiring()
     this.startUnionize()
     await this.connected()
+    await this.#place?.join(
+      (name) => this.#token(name),
+      (...args) => this.orctl(...args),
+    )
+  }
+
+  async #token(host: string): Promise<string> {
+    return (await this.orctlJson<{ token: string }>('create', 'token', '--host', host)).token
   }
 
   async #join(): Promise<void> {
-    const { token } = await this.orctlJson<{ token: string }>('create', 'token', '--host', HOST_NAME)
+    const token = await this.#token(HOST_NAME)
     const state = stateDirectory(this.prefix, 'unionize')
     const environment = { UNIONIZE_JOIN_TOKEN: token }
     const args = ['join', '--server', `https://[::1]:${PORT}`, '--host-name', HOST_NAME, '--state-directory', state]
@@ -208,21 +220,31 @@ export class Site {
       name: 'unionize-join',
       namespace: this.namespace,
       user: 'unionize',
-      prepare: this.#program(),
-      command: this.#daemon('unionize/main.js', ...args),
+      prepare: showProgram(this.prefix),
+      command: daemonCommand(this.prefix, 'unionize/main.js', ...args),
       environment,
     })
     const outcome = await joining.ended
     if (outcome !== 0) throw new LabError('join-failed', `unionize join ended with ${outcome}: ${joining.log()}`)
   }
 
+  /** Makes a template one of the place's backend. */
+  #runElsewhere(file: string): void {
+    if (this.#place === undefined) return
+    const { 'x-orchestrator': extension, ...rest } = parse(readFileSync(file, 'utf8')) as Record<string, object>
+    const elsewhere = { ...rest, 'x-orchestrator': { ...extension, backend: this.#place.backend } }
+    writeFileSync(file, stringify(elsewhere))
+  }
+
   #writeSettings(): void {
     const etc = runDirectory(this.prefix, 'etc')
     const catalog = runDirectory(this.prefix, 'etc', 'catalog')
     cpSync(join(SOURCE_DIRECTORY, 'client-image/sample.yaml'), join(catalog, 'sample.yaml'))
+    this.#runElsewhere(join(catalog, 'sample.yaml'))
     const { template = 'sample' } = this.#options
     if (template !== 'sample') {
       cpSync(join(SAMPLES_DIRECTORY, template), join(catalog, template), { recursive: true })
+      this.#runElsewhere(join(catalog, template, 'compose.yaml'))
       // Nobody waits for the end of a sample's grace.
       const rules = [sampleRule(template, {}, { grace: '0s' })]
       writeFileSync(join(catalog, 'rules.yaml'), stringify({ rules }))
@@ -233,6 +255,7 @@ export class Site {
       'server.names': ['localhost', '::1', '127.0.0.1'],
       'instances.prefix': LAB_NETWORK.instancesPrefix,
       'catalog.directory': catalog,
+      ...this.#place?.settings.orchestrator,
       ...this.#options.orchestrator,
     }
     const unionize = {
@@ -249,33 +272,14 @@ export class Site {
       'leases.dnsmasq-config': places.clientsConfig,
       'names.directory': places.names,
       'files.directory': join(MEMORY_DIRECTORY, this.prefix, 'files'),
+      ...this.#place?.settings.unionize,
       ...this.#options.unionize,
     }
     writeFileSync(join(etc, 'orchestrator.yaml'), stringify(nested(orchestrator)), { mode: 0o644 })
     writeFileSync(join(etc, 'unionize.yaml'), stringify(nested(unionize)), { mode: 0o644 })
-    this.#give('orchestrator', stateDirectory(this.prefix, 'orchestrator'))
-    this.#give('unionize', stateDirectory(this.prefix, 'unionize'))
-    this.#give('unionize', unionize['files.directory'])
-  }
-
-  /** Makes a folder of which a user alone can make anything. */
-  #give(user: User, directory: string): void {
-    mkdirSync(directory, { recursive: true })
-    const { uid, gid } = idsOf(user)
-    chownSync(directory, uid, gid)
-    chmodSync(directory, 0o700)
-  }
-
-  /** Shows the daemons our tree at a path that they may read, wherever it was cloned to. */
-  #program(): string {
-    return `mount --bind ${quoted(SOURCE_DIRECTORY)} ${quoted(runDirectory(this.prefix, 'program'))}`
-  }
-  #daemon(script: string, ...args: string[]): [string, ...string[]] {
-    const program = runDirectory(this.prefix, 'program')
-    const node = process.execPath.startsWith(SOURCE_DIRECTORY)
-      ? join(program, process.execPath.slice(SOURCE_DIRECTORY.length))
-      : process.execPath
-    return [node, join(program, 'dist', script), ...args]
+    giveDirectory('orchestrator', stateDirectory(this.prefix, 'orchestrator'))
+    giveDirectory('unionize', stateDirectory(this.prefix, 'unionize'))
+    giveDirectory('unionize', unionize['files.directory'])
   }
 }
 
@@ -285,22 +289,7 @@ async function buildProgram(say: Say, signal: AbortSignal | undefined): Promise<
   say('building the program')
   await run(join(SOURCE_DIRECTORY, 'node_modules/.bin/tsc'), ['-p', join(SOURCE_DIRECTORY, 'tsconfig.build.json')], {
     signal,
-    timeoutMs: 120_000,
+    timeoutMs: 300_000,
   })
   say(`built the program in ${((performance.now() - begun) / 1000).toFixed(1)} s`)
-}
-
-/** On a real disk: what a commit costs there is part of every measurement. */
-function stateDirectory(prefix: string, ...daemon: User[]): string {
-  return join(CACHE_DIRECTORY, 'state', prefix, ...daemon)
-}
-
-/** `{'a.b': 1}` -> `{a: {b: 1}}`, as a settings file has it. */
-function nested(flat: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  const root: Record<string, Record<string, unknown>> = {}
-  for (const [name, value] of Object.entries(flat)) {
-    const [section = '', key = ''] = name.split('.')
-    root[section] = { ...root[section], [key]: value }
-  }
-  return root
 }

@@ -1,9 +1,9 @@
-import { rmSync } from 'node:fs'
+import { existsSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type Docker from 'dockerode'
 import { run, waitFor } from './command.ts'
 import { type EngineShape, engineNamespace, LabEngine, removeOwnEngine, type Say } from './engine.ts'
-import { removeNamespaces } from './namespaces.ts'
+import { listNamespaces, removeNamespaces } from './namespaces.ts'
 import { CACHE_DIRECTORY, RUN_DIRECTORY, runDirectory } from './places.ts'
 
 /** The network that the nodes share: the host part of node N is 10 + N, in both families. */
@@ -147,19 +147,30 @@ export class LabSwarm {
   }
 }
 
+/** Prefix of the swarm that belongs to a lab. */
+export function swarmPrefix(lab: string): string {
+  return `${lab}s`
+}
+
 /** Removes everything that a swarm of this prefix made, also after `kill -9`. Nothing there is fine. Images stay in the cache. */
 export async function clearSwarm(prefix: string): Promise<void> {
   for (let n = 1; n <= MOST_NODES; n++) {
     const node = nodePrefix(prefix, n)
+    if (!existsSync(join(RUN_DIRECTORY, node)) && listNamespaces(node).length === 0) continue
     await removeOwnEngine(node)
     await removeNamespaces(node)
     rmSync(join(RUN_DIRECTORY, node), { recursive: true, force: true })
-    // What the engine remembers of its swarm, unlike its images: the next one is another.
-    rmSync(join(CACHE_DIRECTORY, 'engines', node, 'swarm'), { recursive: true, force: true })
-    rmSync(join(CACHE_DIRECTORY, 'engines', node, 'network'), { recursive: true, force: true })
   }
+  for (let n = 1; n <= MOST_NODES; n++) forgetSwarm(nodePrefix(prefix, n))
   await removeNamespaces(prefix)
   rmSync(join(RUN_DIRECTORY, prefix), { recursive: true, force: true })
+}
+
+/** What the engine remembers of its swarm, unlike its images: the next one is another. */
+function forgetSwarm(node: string): void {
+  for (const folder of ['swarm', 'network']) {
+    rmSync(join(CACHE_DIRECTORY, 'engines', node, folder), { recursive: true, force: true })
+  }
 }
 
 /** Nodes at most: those of a killed run are looked for up to here. */

@@ -249,11 +249,14 @@ export const toHost = z.discriminatedUnion('type', [
     generation: z.number().int().positive(),
   }),
   z.object({ type: z.literal('list'), id }),
-  /** Lead an owner to its instance elsewhere, in place of a former way to that instance. */
+  /**
+   * Lead an owner to its instance elsewhere, in place of a former way to that instance. Of an owner's instances, here and
+   * elsewhere, `my.instance` leads to the one that was said last.
+   */
   z.object({ type: z.literal('lead'), id, way }),
   /** Take the way to an instance away, established connections too. */
   z.object({ type: z.literal('unlead'), id, instance: instanceId, generation: z.number().int().positive() }),
-  /** All ways that this host is to have: exactly these; of an owner with several `my.instance` leads to the last. */
+  /** All ways that this host is to have: exactly these. What is the same as before stays as it is. */
   z.object({ type: z.literal('leads'), id, ways: waysShape }),
   /** All images that this host is to have; what we fetched or built there and is not named here may go. Answered when all are there. */
   z.object({ type: z.literal('images'), id, wanted: z.array(wantedImage).max(10_000) }),

@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises'
+import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
 import { errorCode, wording } from '../common/errors.ts'
 import { writeAtomically } from './atomic-file.ts'
@@ -13,7 +14,10 @@ import type { Way, Wiring } from './wiring/wiring.ts'
 export interface Leads {
   /** Reads what a former run knew. Comes first. */
   load(): Promise<void>
-  /** Leads an owner to an instance, in place of a former way to it. @throws StaleGeneration; what the wiring throws */
+  /**
+   * Leads an owner to an instance, in place of a former way to it. The same once more changes nothing, not even to which
+   * of several instances `my.instance` leads. @throws StaleGeneration; what the wiring throws
+   */
   lead(way: WireWay): Promise<void>
   /** Takes the way to an instance away, if there is one. @throws StaleGeneration; what the wiring throws */
   unlead(instance: string, generation: number): Promise<void>
@@ -84,6 +88,7 @@ export function createLeads(parts: {
     const from = way.reach.kind === 'translated' ? address() : undefined
     const kept: Kept = { ...way, ...(from === undefined ? {} : { from }), at: now() }
     const former = known.get(way.instance)
+    if (former && isDeepStrictEqual({ ...former, at: 0 }, { ...kept, at: 0 })) return
     const same = former?.owner === kept.owner && former.address === kept.address
     await wiring.lead(wayOf(kept)).catch((error) => {
       // Then there is none any more.
@@ -138,7 +143,6 @@ export function createLeads(parts: {
         for (const { instance, generation } of [...known.values()]) {
           if (!wanted.has(instance)) await close(instance, generation)
         }
-        // Also what is known already: the kernel may hold something else, and the order is that of the message.
         for (const way of ways) await open(way).catch((error) => failures.push(error))
       })
       await save()

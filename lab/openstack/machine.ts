@@ -144,17 +144,23 @@ async function setUp(machine: LabProcess, signal: AbortSignal | undefined): Prom
 /** Also what a killed run left. */
 async function remove(): Promise<void> {
   await removeNamespaces(PREFIX)
-  for (const hierarchy of existsSync(CGROUPS) ? readdirSync(CGROUPS) : []) {
-    removeGroup(join(CGROUPS, hierarchy, OPENSTACK_NAMESPACE))
-  }
+  const groups = existsSync(CGROUPS) ? readdirSync(CGROUPS).map((name) => join(CGROUPS, name, OPENSTACK_NAMESPACE)) : []
+  // What was killed leaves its group a moment later.
+  await waitFor('the end of its control groups', () => groups.every((group) => removeGroup(group)))
   rmSync(stateDirectory(), { recursive: true, force: true })
   rmSync(runDirectory(PREFIX), { recursive: true, force: true })
 }
 
-function removeGroup(path: string): void {
-  if (!existsSync(path)) return
-  for (const entry of readdirSync(path, { withFileTypes: true })) {
-    if (entry.isDirectory()) removeGroup(join(path, entry.name))
+/** @returns whether it is gone, with all that are in it */
+function removeGroup(path: string): boolean {
+  if (!existsSync(path)) return true
+  const below = readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory())
+  if (!below.map((entry) => removeGroup(join(path, entry.name))).every((gone) => gone)) return false
+  try {
+    rmdirSync(path)
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EBUSY') return false
+    throw error
   }
-  rmdirSync(path)
 }

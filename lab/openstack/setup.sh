@@ -83,6 +83,9 @@ auth_strategy = keystone
 max_limit = 3
 [oslo_policy]
 policy_file = policy.yaml
+# Under uwsgi nothing sends heartbeats, and a connection that RabbitMQ has closed for it holds up the next request.
+[oslo_messaging_rabbit]
+heartbeat_timeout_threshold = 0
 [glance]
 api_servers = $url:9292
 $(account placement placement)
@@ -108,6 +111,8 @@ notify_nova_on_port_status_changes = true
 notify_nova_on_port_data_changes = true
 api_workers = 1
 rpc_workers = 1
+[oslo_messaging_rabbit]
+heartbeat_timeout_threshold = 0
 [experimental]
 linuxbridge = true
 [database]

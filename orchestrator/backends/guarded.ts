@@ -2,12 +2,15 @@ import type { Clock } from '../../common/clock.ts'
 import { HostUnreachable, wording } from '../../common/errors.ts'
 import { type CallOutcome, CIRCUIT_LIMITS, type Circuit, CLOSED, enter, leave, type Pass } from '../domain/circuit.ts'
 import type { HostName } from '../domain/host.ts'
+import type { Price } from '../domain/price.ts'
 import type { Backend, LogOptions } from './backend.ts'
 import type { CallMetrics } from './call-metrics.ts'
 
 /** The calls of a backend that go to a target. */
 export type Call = 'list' | 'ensure' | 'remove' | 'watch' | 'prepare' | 'logs' | 'check'
 
+/** A million an hour, of whatever currency: sums of such prices stay exact. */
+const MOST_PER_HOUR = 1_000_000
 /** Calls that take as long as whoever asks wants them to. */
 const LASTING: ReadonlySet<Call> = new Set(['watch', 'logs'])
 
@@ -73,7 +76,7 @@ function guarded(backend: Backend, guarding: Guarding): Backend {
     ...(targets && { targets: () => targets.call(backend) }),
     ...(place && { place: (template, load) => place.call(backend, template, load) }),
     checkTemplate: (template) => backend.checkTemplate(template),
-    ...(price && { price: (template) => price.call(backend, template) }),
+    ...(price && { price: (template) => priced(guarding, backend.name, () => price.call(backend, template)) }),
     list: (target, signal) => through('list', target.name, signal, () => backend.list(target, signal)),
     ensure: (order, target, signal) =>
       through('ensure', target.name, signal, () => backend.ensure(order, target, signal)),
@@ -104,6 +107,20 @@ function guarded(backend: Backend, guarding: Guarding): Backend {
     }),
     close: () => backend.close(),
   }
+}
+
+/** The price that a backend tells; what is none is not known, and counted: whoever takes leases in must not fail by it. */
+function priced({ metrics }: Guarding, backend: string, ask: () => Price | null): Price | null {
+  try {
+    const price = ask()
+    if (price === null || (price.perHour >= 0 && price.perHour <= MOST_PER_HOUR && /^[A-Z]{3}$/.test(price.currency))) {
+      return price
+    }
+  } catch {
+    // Told by the counter below, and to whoever asks for an instance under a limit.
+  }
+  metrics.call({ backend, call: 'price', target: '', outcome: 'failed' }, 0)
+  return null
 }
 
 interface Asked {

@@ -1,4 +1,7 @@
 import type { KindTable } from './load.ts'
 
 /** The backends that come with the orchestrator, besides docker, which needs the hosts' socket. */
-export const kinds: KindTable = {}
+export const kinds: KindTable = {
+  swarm: () => import('./swarm/swarm.ts'),
+  coreos: () => import('./coreos/coreos.ts'),
+}

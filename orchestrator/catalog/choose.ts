@@ -4,8 +4,8 @@ import { parseIpv6 } from '../../common/ipv6.ts'
 import { settleParameters } from '../compose/parameters.ts'
 import type { Lease, LeaseFacts } from '../domain/lease.ts'
 import { isSealed, type ParameterValue, type StoredParameters } from '../domain/parameter.ts'
-import type { Estimate, Price } from '../domain/price.ts'
-import { dearer, limitsFor, overspent, type SpendLimit, spendLimitsFor } from '../domain/quota.ts'
+import { dearer, type Estimate, type Price } from '../domain/price.ts'
+import { limitsFor, overspent, type SpendLimit, spendLimitsFor } from '../domain/quota.ts'
 import type { Gift, Quotas, Rule } from '../domain/rule.ts'
 import {
   type CompiledRules,

@@ -9,6 +9,8 @@ import { say } from './output.ts'
 /** Fields of a credential by name. No message shows a value. */
 type Fields = Readonly<Record<string, string>>
 
+const FIELD = /^[A-Za-z_][A-Za-z0-9._-]{0,62}$/
+
 export interface FieldSource {
   readonly fromFile?: string | undefined
   readonly stdin?: boolean | undefined
@@ -18,6 +20,9 @@ export interface FieldSource {
 
 /** The fields from where the command line says, else from the terminal. @throws Usage */
 export async function readFields({ fromFile, stdin, names }: FieldSource): Promise<Fields> {
+  if (names.some((name) => !FIELD.test(name))) {
+    throw new Usage('what stands behind the name are names of fields to ask for; values are never given as arguments')
+  }
   if (fromFile !== undefined && stdin === true) throw new Usage('--from-file and --stdin cannot both be given')
   if (names.length > 0 && (fromFile !== undefined || stdin === true)) {
     throw new Usage('names of fields are for being asked on the terminal; a file or standard input has its own')
@@ -67,7 +72,7 @@ function fromLines(content: string, where: string): Fields {
     if (line.trim() === '' || line.startsWith('#')) continue
     const at = line.indexOf('=')
     const name = line.slice(0, Math.max(0, at)).trim()
-    if (!/^[A-Za-z_][A-Za-z0-9._-]*$/.test(name)) {
+    if (!FIELD.test(name)) {
       throw new Usage(`${where}, line ${index + 1}: expected KEY=VALUE; texts of several lines are given as JSON`)
     }
     if (fields.has(name)) throw new Usage(`${where}, line ${index + 1}: ${name} is given twice`)
@@ -80,29 +85,43 @@ function fromLines(content: string, where: string): Fields {
 /** Asks a person: for names too, unless they are given. Values are not shown while they are typed. */
 async function askFields(names: readonly string[]): Promise<Fields> {
   const fields = new Map<string, string>()
-  for (const name of names) fields.set(name, await ask(`${name}: `, false))
-  while (names.length === 0) {
-    const name = (await ask(fields.size === 0 ? 'Field: ' : 'Next field (none: done): ', true)).trim()
-    if (name === '') break
-    fields.set(name, await ask(`${name}: `, false))
+  const terminal = openTerminal()
+  try {
+    for (const name of names) fields.set(name, await terminal.ask(`${name}: `, false))
+    while (names.length === 0) {
+      const name = (await terminal.ask(fields.size === 0 ? 'Field: ' : 'Next field (none: done): ', true)).trim()
+      if (name === '') break
+      fields.set(name, await terminal.ask(`${name}: `, false))
+    }
+  } finally {
+    terminal.close()
   }
   if (fields.size === 0) throw new Usage('no field was given, so nothing was set')
   return Object.fromEntries(fields)
 }
 
-/** One line of a person. */
-async function ask(question: string, shown: boolean): Promise<string> {
-  process.stderr.write(question)
-  const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() })
+/** One dialogue with a person: the terminal shows nothing by itself from its beginning to its end. */
+function openTerminal() {
+  let isShown = false
   // In terminal mode it is readline that shows what is typed, on its output.
-  const output = shown ? process.stderr : nowhere
+  const output = new Writable({
+    write(chunk, _encoding, done) {
+      if (isShown) process.stderr.write(chunk as Buffer)
+      done()
+    },
+  })
   const dialogue = createInterface({ input: process.stdin, output, terminal: true, historySize: 0 })
   const left = Promise.withResolvers<never>()
+  left.promise.catch(() => {})
   dialogue.once('close', () => left.reject(new Usage('the question was left, so nothing was set')))
-  try {
-    return await Promise.race([dialogue.question(''), left.promise])
-  } finally {
-    dialogue.close()
-    if (!shown) process.stderr.write('\n')
+  return {
+    async ask(question: string, shown: boolean): Promise<string> {
+      isShown = shown
+      process.stderr.write(question)
+      const answer = await Promise.race([dialogue.question(''), left.promise])
+      if (!shown) process.stderr.write('\n')
+      return answer
+    },
+    close: () => dialogue.close(),
   }
 }

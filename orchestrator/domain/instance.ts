@@ -17,6 +17,8 @@ export interface Marks {
   readonly hookAt?: number | undefined
   readonly storedAt?: number | undefined
   readonly decidedAt?: number | undefined
+  /** When a target that takes its time had taken it. */
+  readonly acceptedAt?: number | undefined
   readonly sandboxAt?: number | undefined
   readonly startedAt?: number | undefined
   readonly reachableAt?: number | undefined

@@ -58,3 +58,15 @@ export function parsePrice(field: string, text: string): Price {
   }
   return { perHour: Number(amount), currency }
 }
+
+/** The higher of two prices of one currency, where both are known; of others the first that is a price. null: neither is one. */
+export function dearer(one: Price | null, other: Price | null): Price | null {
+  if (one === null || other === null) return one ?? other
+  return one.currency === other.currency && microsOf(other) > microsOf(one) ? other : one
+}
+
+/** Whether something costs less than before: there is more left to spend. */
+export function isLess(price: Price | null, before: Price | null): boolean {
+  if (before === null) return false
+  return price === null || price.currency !== before.currency || microsOf(price) < microsOf(before)
+}

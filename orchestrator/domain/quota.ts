@@ -81,9 +81,3 @@ function fits(spent: readonly Price[], estimate: Price, most: Price): boolean {
   const already = spent.find(({ currency }) => currency === most.currency)
   return (already === undefined ? 0 : microsOf(already)) + microsOf(estimate) <= microsOf(most)
 }
-
-/** The higher of two prices of one currency, where both are known; of others the first that is a price. null: neither is one. */
-export function dearer(one: Price | null, other: Price | null): Price | null {
-  if (one === null || other === null) return one ?? other
-  return one.currency === other.currency && microsOf(other) > microsOf(one) ? other : one
-}

@@ -3,10 +3,12 @@ import { orderFor } from '../compose/order.ts'
 import type { Host, HostName } from '../domain/host.ts'
 import type { Instance, Observed } from '../domain/instance.ts'
 import { type Action, backoff, nextLook, nextTry, plan } from '../domain/plan.ts'
+import { isLess } from '../domain/price.ts'
+import { secondChoice } from '../domain/second-choice.ts'
 import type { SettleChange } from '../store/store.ts'
 import { type ReconcilerContext, settle, tell } from './context.ts'
 import { takeOutputs } from './outputs.ts'
-import { place, placeAnew, target, templateOf } from './placing.ts'
+import { declinedBy, place, placeAnew, priceAmong, target, templateOf, tryNext } from './placing.ts'
 import { closeWay, follow } from './ways.ts'
 
 /** Actions for one instance in a row, at most: place and ensure, with room for a change in between. */
@@ -103,7 +105,8 @@ async function ensure(context: ReconcilerContext, given: Instance, signal: Abort
   const observed = await backend.ensure(order, host, signal)
   if (observed.state === 'starting') {
     const lastError = observed.detail ?? 'it is starting'
-    await settle(context, given, { dueAt: clock.now() + (observed.againMs ?? AGAIN_MS), lastError, failures: 0 })
+    const marks = { ...given.marks, acceptedAt: given.marks.acceptedAt ?? clock.now() }
+    await settle(context, given, { dueAt: clock.now() + (observed.againMs ?? AGAIN_MS), lastError, failures: 0, marks })
     return
   }
   const instance = observed.state === 'running' ? await follow(context, given, observed.reach ?? null, signal) : given
@@ -113,8 +116,10 @@ async function ensure(context: ReconcilerContext, given: Instance, signal: Abort
       retryable: true,
     })
   }
+  const price = priceAmong(context, template, [instance.backend])
   const change: SettleChange = {
     state: 'running',
+    price,
     settled: instance.generation,
     dueAt: nextLook(instance),
     lastError: null,
@@ -123,6 +128,7 @@ async function ensure(context: ReconcilerContext, given: Instance, signal: Abort
   if (await settle(context, instance, change)) {
     const message = `instance ${instance.name} runs on ${host.name} at ${instance.address} for ${instance.ownerAddress}`
     await tell(context, instance, { level: 'info', kind: 'instance.running', message })
+    if (isLess(price, instance.price)) context.freed()
   }
   await takeOutputs(context, observed)
 }
@@ -145,6 +151,9 @@ async function remove(context: ReconcilerContext, instance: Instance, signal: Ab
 async function failed(context: ReconcilerContext, instance: Instance, error: unknown): Promise<void> {
   const { clock, log } = context
   const away = error instanceof HostUnreachable
+  const declined = declinedBy(context, instance, error)
+  const next = declined === null ? null : secondChoice(instance, declined)
+  if (next !== null) return await tryNext(context, instance, next, wording(error))
   const failures = away ? instance.failures : instance.failures + 1
   const hopeless = HOPELESS.has(errorCode(error))
   const usual = away ? UNREACHABLE_RETRY_MS : hopeless ? HOPELESS_RETRY_MS : backoff(failures, context.random())

@@ -1,7 +1,9 @@
-import { HostUnreachable, NoRoom, OrchestratorError } from '../../common/errors.ts'
+import { errorCode, HostUnreachable, NoRoom, OrchestratorError } from '../../common/errors.ts'
 import type { Backend } from '../backends/backend.ts'
 import type { Host, HostName, Target } from '../domain/host.ts'
 import type { Instance } from '../domain/instance.ts'
+import { dearer, estimateOf, isLess, type Price } from '../domain/price.ts'
+import type { Declined } from '../domain/second-choice.ts'
 import type { Template } from '../domain/template.ts'
 import { type ReconcilerContext, settle, tell } from './context.ts'
 
@@ -35,6 +37,37 @@ export async function placeAnew(context: ReconcilerContext, instance: Instance):
   const message = `instance ${instance.name} is put elsewhere: ${instance.host} is no target of backend ${instance.backend} any more`
   if (!(await settle(context, instance, { host: null, reach: null, dueAt: context.clock.now() }))) return
   await tell(context, instance, { level: 'warning', kind: 'instance.moved', message })
+}
+
+/** Whether an error says that a backend does not take an instance now; null: it says something else. */
+export function declinedBy(context: ReconcilerContext, { backend }: Instance, error: unknown): Declined | null {
+  if (errorCode(error) === 'no-room') return 'full'
+  if (error instanceof HostUnreachable) return 'away'
+  // A target of its own that needs minutes says so at once; a host may well fetch an image for that long.
+  const isHung = errorCode(error) === 'action-timeout' && context.backends.get(backend)?.targets !== undefined
+  return isHung ? 'away' : null
+}
+
+/** Tries another backend. Whatever there may be of it where it was is removed when that can be compared. */
+export async function tryNext(
+  context: ReconcilerContext,
+  instance: Instance,
+  { backend, otherwise }: { readonly backend: string; readonly otherwise: readonly string[] },
+  why: string,
+): Promise<void> {
+  const { decidedAt: _, acceptedAt: __, ...marks } = instance.marks
+  const price = priceAmong(context, await templateOf(context, instance), [backend, ...otherwise])
+  const nowhere = { host: null, reach: null, failures: 0, lastError: null, dueAt: context.clock.now(), marks }
+  if (!(await settle(context, instance, { ...nowhere, backend, otherwise, price }))) return
+  const message = `instance ${instance.name} is tried on backend ${backend}, as ${instance.backend} does not take it: ${why}`
+  await tell(context, instance, { level: 'warning', kind: 'instance.moved', message })
+  if (isLess(price, instance.price)) context.freed()
+}
+
+/** What an instance costs at most on one of these backends, as they say now; null: nothing, or not known. */
+export function priceAmong(context: ReconcilerContext, template: Template, names: readonly string[]): Price | null {
+  const estimates = names.map((name) => estimateOf(context.backends.get(name), template))
+  return estimates.reduce<Price | null>((most, one) => dearer(most, typeof one === 'string' ? null : one), null)
 }
 
 function backendOf(context: ReconcilerContext, instance: Instance): Backend {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { after, before, describe, it } from 'node:test'
+import { after, before, beforeEach, describe, it } from 'node:test'
 import { InvalidInput, OrchestratorError } from '../../common/errors.ts'
 import type { Provider } from '../../orchestrator/backends/cloud/provider.ts'
 import { createEc2 } from '../../orchestrator/backends/cloud/providers/ec2/ec2.ts'
@@ -22,6 +22,8 @@ describe('ec2 against moto', () => {
     moto = await startMoto()
     faults = await faultProxy(moto.url)
   })
+  // It lists what is gone for ever, slower and slower.
+  beforeEach(() => moto.reset())
   after(async () => {
     for (const provider of opened) await provider.close()
     await faults?.close()

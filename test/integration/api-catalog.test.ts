@@ -82,7 +82,7 @@ onBothStores('the catalog over REST', (open: OpenStore) => {
       [{ rules: ['staff'], templates: [], instances: ['device1'] }, 1],
     )
     const rules = rulesShape.parse((await call(api, 'get', '/v1/rules').expect(200)).body)
-    assert.deepEqual([rules.revision, rules.origin, rules.quotas], [1, 'api', { total: 10, perOwner: 2 }])
+    assert.deepEqual([rules.revision, rules.origin, rules.quotas], [1, 'api', { total: 10, perOwner: 2, spend: null }])
     assert.deepEqual(
       rules.items.map(({ name, instances, give }) => [name, instances, give?.most ?? null]),
       [

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, describe, it } from 'node:test'
-import { InvalidInput, NoRoom, OrchestratorError } from '../../common/errors.ts'
+import { InvalidInput, NoRoom, OrchestratorError, wording } from '../../common/errors.ts'
 import { createPace } from '../../orchestrator/backends/cloud/pace.ts'
 import { type Provider, type ProviderContext, TAG } from '../../orchestrator/backends/cloud/provider.ts'
 import {
@@ -8,7 +8,7 @@ import {
   digitaloceanSettings,
   provider as kind,
 } from '../../orchestrator/backends/cloud/providers/digitalocean/digitalocean.ts'
-import { INSTALLATION, orderOf, type ProviderSubject, providerContract } from '../contract/provider.ts'
+import { INSTALLATION, orderOf, type ProviderSubject, providerContract, swept } from '../contract/provider.ts'
 import { providerContext } from '../support/clouds.ts'
 import { type DigitaloceanServer, digitaloceanServer, TOKEN } from '../support/digitalocean-server.ts'
 import { type FaultProxy, faultProxy } from '../support/fault-proxy.ts'
@@ -29,6 +29,7 @@ describe('digitalocean against a server made from its reference', () => {
     await server.close()
   })
   beforeEach(() => {
+    faults.reset()
     const { state } = server
     Object.assign(state, {
       dropletLimit: 1000,
@@ -71,8 +72,7 @@ describe('digitalocean against a server made from its reference', () => {
   providerContract('digitalocean', async () => subject)
 
   const emptied = async (provider: Provider) => {
-    for (const { id } of await provider.list(never)) await provider.delete(id, never)
-    await until('none is left', async () => (await provider.list(never)).length === 0)
+    await swept(provider)
     await provider.tidy(never)
   }
   const codeIs = (code: string) => (error: unknown) => error instanceof OrchestratorError && error.code === code
@@ -83,7 +83,8 @@ describe('digitalocean against a server made from its reference', () => {
     const droplet = server.droplets.get(Number(id))
     const [firewall, ...more] = [...server.firewalls.values()]
     assert.equal(more.length, 0)
-    assert.ok(firewall !== undefined && firewall.tags.every((tag) => droplet?.tags.includes(tag)))
+    assert.ok(firewall !== undefined)
+    assert.ok(firewall.tags.every((tag) => droplet?.tags.includes(tag)))
     assert.deepEqual(
       firewall.inbound.map(({ protocol, ports, sources }) => [protocol, ports, sources.addresses]),
       ['tcp', 'udp', 'icmp'].map((protocol) => [protocol, '0', ['2001:db8:1::1']]),
@@ -227,11 +228,36 @@ describe('digitalocean against a server made from its reference', () => {
       undefined,
       { always: true },
     )
-    await assert.rejects(
-      open().list(never),
-      (error) => !JSON.stringify(error).includes(TOKEN) && !String(error).includes(TOKEN),
-    )
+    await assert.rejects(open().list(never), (error) => /\*\*\*/.test(String(error)) && !wording(error).includes(TOKEN))
     faults.reset()
+  })
+
+  it('takes no firewall away because a list was empty that should not have been', async () => {
+    const provider = open()
+    await provider.create(orderOf(subject, 10), never)
+    await until('its tags are set', async () => (await open().list(never)).length === 1)
+    faults.next({ kind: 'answered', status: 200, body: '{"droplets":[],"links":{},"meta":{"total":0}}' }, ({ path }) =>
+      path.startsWith('/v2/droplets?tag_name=orchestrator-installation'),
+    )
+    await open().tidy(never)
+    assert.equal(server.firewalls.size, 1)
+    await emptied(provider)
+    assert.equal(server.firewalls.size, 0)
+  })
+
+  it('comes again with a later list to what could not be tidied away', async () => {
+    let now = Date.now()
+    const clock = { now: () => now, wait: async () => {} }
+    const provider = open(INSTALLATION, {}, { clock })
+    const { id } = await provider.create(orderOf(subject, 11), never)
+    await until('its tags are set', async () => (await open().list(never)).length === 1)
+    await open().delete(id, never)
+    now += 61_000
+    await until('a later list tidies', async () => {
+      await provider.list(never)
+      now += 10_000
+      return server.firewalls.size === 0
+    })
   })
 
   it('carries its tags', async () => {

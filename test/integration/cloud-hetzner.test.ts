@@ -8,7 +8,7 @@ import {
   provider as kind,
 } from '../../orchestrator/backends/cloud/providers/hetzner/hetzner.ts'
 import { machineName } from '../../orchestrator/backends/cloud/providers/named.ts'
-import { INSTALLATION, orderOf, type ProviderSubject, providerContract } from '../contract/provider.ts'
+import { INSTALLATION, orderOf, type ProviderSubject, providerContract, swept } from '../contract/provider.ts'
 import { providerContext } from '../support/clouds.ts'
 import { type FaultProxy, faultProxy } from '../support/fault-proxy.ts'
 import { type HetznerServer, hetznerServer, TOKEN } from '../support/hetzner-server.ts'
@@ -71,8 +71,7 @@ describe('hetzner against a server made from its reference', () => {
   providerContract('hetzner', async () => subject)
 
   const emptied = async (provider: Provider) => {
-    for (const { id } of await provider.list(never)) await provider.delete(id, never)
-    await until('none is left', async () => (await provider.list(never)).length === 0)
+    await swept(provider)
     await until('no firewall is left', async () => {
       await provider.tidy(never)
       return server.firewalls.size === 0

@@ -1,13 +1,12 @@
-import 'reflect-metadata'
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { HostUnreachable } from '../../common/errors.ts'
-import { run } from '../../lab/command.ts'
 import type { LabSwarm } from '../../lab/swarm.ts'
+import { swarmCertificates } from '../../lab/swarm-tls.ts'
 import type { Backend, TargetCheck } from '../../orchestrator/backends/backend.ts'
 import type { Observed } from '../../orchestrator/domain/instance.ts'
 import { openSwarm, SWARM, swarmBackend, swarmOrder } from '../support/swarm.ts'
@@ -29,7 +28,7 @@ describe('the managers of a swarm', () => {
   const container = async () => (await swarm.node('n4').engine.docker.listContainers())[0]?.Id
 
   before(async () => {
-    await certificates(folder)
+    await swarmCertificates(folder, ['fd00:feed::11'])
     swarm = await openSwarm({ prefix: 'swm', managers: 3, workers: 1 }, ({ name, address }) =>
       name === 'n1' ? listening(folder, address) : [],
     )
@@ -45,7 +44,7 @@ describe('the managers of a swarm', () => {
   })
 
   it('are asked over TLS with certificates of both sides, by an IPv6 address', async () => {
-    const tls = Object.fromEntries(['ca', 'cert', 'key'].map((name) => [name, join(folder, `${name}.pem`)]))
+    const tls = { ca: join(folder, 'ca.pem'), cert: join(folder, 'client.pem'), key: join(folder, 'client-key.pem') }
     const settings = { managers: [`tcp://[${swarm.node('n1').address}]:2376`], tls }
     const inside = (change: object) => {
       const command = [process.execPath, PROCESS, JSON.stringify({ ...settings, ...change })]
@@ -58,7 +57,9 @@ describe('the managers of a swarm', () => {
     assert.deepEqual(missing, [])
     assert.match(abilities.join(), /3 of 3 managers, 4 of 4 nodes/)
     await known.kill()
-    const unknown = inside({ tls: { ...tls, cert: join(folder, 'other.pem'), key: join(folder, 'other-key.pem') } })
+    const unknown = inside({
+      tls: { ...tls, cert: join(folder, 'stranger-client.pem'), key: join(folder, 'stranger-client-key.pem') },
+    })
     await assert.rejects(unknown.ask('list'), { code: 'host-unreachable' })
     await unknown.kill()
   })
@@ -113,43 +114,4 @@ function listening(folder: string, address: string): string[] {
     ...['--host', `tcp://[${address}]:2376`, '--tlsverify', '--tlscacert', file('ca.pem')],
     ...['--tlscert', file('server.pem'), '--tlskey', file('server-key.pem')],
   ]
-}
-
-/** An authority, a server and a client of it, and a client of another one. */
-async function certificates(folder: string): Promise<void> {
-  const path = (name: string) => join(folder, name)
-  const ec = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2']
-  const authority = (name: string) =>
-    run('openssl', [
-      'req',
-      '-x509',
-      ...ec,
-      '-subj',
-      `/CN=${name}`,
-      '-keyout',
-      path(`${name}-key.pem`),
-      '-out',
-      path(`${name}.pem`),
-    ])
-  const signed = async (name: string, key: string, by: string, extension: string) => {
-    writeFileSync(path(`${name}.ext`), extension)
-    await run('openssl', ['req', ...ec, '-subj', `/CN=${name}`, '-keyout', path(key), '-out', path(`${name}.csr`)])
-    const ca = ['-CA', path(`${by}.pem`), '-CAkey', path(`${by}-key.pem`), '-CAcreateserial', '-days', '2']
-    await run('openssl', [
-      'x509',
-      '-req',
-      '-in',
-      path(`${name}.csr`),
-      ...ca,
-      '-extfile',
-      path(`${name}.ext`),
-      '-out',
-      path(`${name}.pem`),
-    ])
-  }
-  await authority('ca')
-  await authority('stranger')
-  await signed('server', 'server-key.pem', 'ca', 'subjectAltName=IP:fd00:feed::11\nextendedKeyUsage=serverAuth\n')
-  await signed('cert', 'key.pem', 'ca', 'extendedKeyUsage=clientAuth\n')
-  await signed('other', 'other-key.pem', 'stranger', 'extendedKeyUsage=clientAuth\n')
 }

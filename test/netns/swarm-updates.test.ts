@@ -123,6 +123,15 @@ describe('a service of a swarm over its life', () => {
     await remove(order, 3)
   })
 
+  it('names an image that is nowhere, and what to do', async () => {
+    const image = 'registry.example.net/nowhere:1'
+    const fault = await refusal(tiny(10, 1, { image }))
+    assert.equal(fault.code, 'image-missing')
+    assert.match(fault.message, /registry\.example\.net\/nowhere:1 .* push it to a registry/)
+    await remove(tiny(10, 1, {}), 2)
+    assert.deepEqual(await thingsIn(swarm), [])
+  })
+
   it('says that there is no room where no node fits, and leaves nothing waiting for one', async () => {
     const options = { placement: { constraints: ['node.labels.nowhere==true'] } }
     assert.ok((await refusal(tiny(4, 1, {}, { options }))) instanceof NoRoom)

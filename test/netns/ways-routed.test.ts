@@ -1,14 +1,24 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
+import type { Policy } from '../../common/wiring-policy.ts'
 import type { Way } from '../../unionize/wiring/wiring.ts'
 import { until } from '../support/until.ts'
 import { HOME, MACHINE, prepared, WaysLab } from '../support/ways-lab.ts'
 import type { Outcome } from '../support/wiring-agent.ts'
-import { type Agent, placement, type WiringProcess } from '../support/wiring-lab.ts'
+import { packetTooBig, udpPacket } from '../support/wiring-frames.ts'
+import { type Agent, placement, type WiringLab, type WiringProcess } from '../support/wiring-lab.ts'
 
 const PROTOCOLS = ['tcp', 'udp', 'icmp'] as const
 const MY_ADDRESS = 'fd00:1:0:ffff::1'
 const ADDRESS = 'fd00:1::205'
+
+/** For what is to be answered: however busy the machine is. */
+const PATIENT = { timeoutMs: 5000 }
+
+/** IPv6 packets that a sandbox has received. */
+function packetsIn(lab: WiringLab, sandbox: Agent): number {
+  return Number(/^Ip6InReceives\s+(\d+)/m.exec(lab.runIn(sandbox.pid, 'cat', '/proc/net/snmp6'))?.[1])
+}
 
 describe('a way to an instance on another machine, with its own address', () => {
   let lab: WaysLab
@@ -49,8 +59,8 @@ describe('a way to an instance on another machine, with its own address', () => 
 
   for (const protocol of PROTOCOLS) {
     it(`the owner reaches it by ${protocol}, by address and as my.instance`, async () => {
-      assert.equal(await result(clients[0][protocol](ADDRESS)), 'answered')
-      const answer = await clients[0][protocol](MY_ADDRESS)
+      assert.equal(await result(clients[0][protocol](ADDRESS, PATIENT)), 'answered')
+      const answer = await clients[0][protocol](MY_ADDRESS, PATIENT)
       assert.equal(answer.result, 'answered')
       if (protocol !== 'icmp') assert.equal(answer.label, 'remote')
     })
@@ -62,7 +72,7 @@ describe('a way to an instance on another machine, with its own address', () => 
       for (const reason of ['stranger', 'other-instance'] as const) {
         assert.ok((now[reason] ?? 0) > (before[reason] ?? 0), `${reason} is counted`)
       }
-      if (protocol !== 'icmp') assert.equal((await clients[1][protocol](MY_ADDRESS)).label, 'local')
+      if (protocol !== 'icmp') assert.equal((await clients[1][protocol](MY_ADDRESS, PATIENT)).label, 'local')
     })
     it(`it begins nothing through the home host by ${protocol}`, async () => {
       // On its own machine it may do as it likes, so that it is the home host that refuses.
@@ -79,21 +89,60 @@ describe('a way to an instance on another machine, with its own address', () => 
     })
   }
 
+  it('nor does it reach the public port of a local instance, which everybody else does', async () => {
+    const open: Policy = { public: [{ protocol: 'tcp', port: 7777 }], egress: 'none', limits: {} }
+    await wiring.place({ ...here(), policy: open })
+    await onMachine.place({ ...placed(), policy: { public: [], egress: ['fd00:1::/64'], limits: {} } })
+    lab.machine.runIn(instance.pid, 'ip', '-6', 'route', 'add', local.address, 'via', 'fd00:1::1')
+    lab.machine.run('ip', '-6', 'route', 'add', local.address, 'via', HOME.onMachineLink)
+    const before = await wiring.counters()
+    const arrived = packetsIn(lab.home, local)
+    assert.equal(await result(instance.tcp(local.address)), 'silent')
+    assert.equal(packetsIn(lab.home, local), arrived)
+    assert.ok(((await wiring.counters())['other-instance'] ?? 0) > (before['other-instance'] ?? 0))
+    assert.equal((await clients[0].tcp(local.address, PATIENT)).label, 'local')
+    lab.machine.run('ip', '-6', 'route', 'delete', local.address)
+    lab.machine.runIn(instance.pid, 'ip', '-6', 'route', 'delete', local.address, 'via', 'fd00:1::1')
+    await onMachine.place(placed())
+    await wiring.place(here())
+  })
+
   it('not even one packet of a stranger arrives on the machine', async () => {
-    const arrived = () =>
-      Number(/^Ip6InReceives\s+(\d+)/m.exec(lab.machine.runIn(instance.pid, 'cat', '/proc/net/snmp6'))?.[1])
-    const count = arrived()
+    const arrived = packetsIn(lab.machine, instance)
     await clients[1].udp(ADDRESS)
-    assert.equal(arrived(), count)
-    await clients[0].udp(ADDRESS)
-    assert.ok(arrived() > count)
+    assert.equal(packetsIn(lab.machine, instance), arrived)
+    await clients[0].udp(ADDRESS, PATIENT)
+    assert.ok(packetsIn(lab.machine, instance) > arrived)
+  })
+
+  it('a router on the way can tell it of trouble with its owner, and of nothing else', async () => {
+    const [owner, router] = clients
+    const mtuTo = (address: string) =>
+      / mtu (\d+)/.exec(lab.machine.runIn(instance.pid, 'ip', '-6', 'route', 'get', address))?.[1] ?? 'none'
+    const tellOf = (to: string) => {
+      const about = udpPacket({ from: ADDRESS, fromPort: 7777, to, toPort: 4000 })
+      const frame = packetTooBig({ toMac: lab.home.macOf('br-clients'), from: router.address, about, mtu: 1300 })
+      return owner.ask('sendFrame', 'eth0', frame)
+    }
+    assert.equal((await owner.ask<Outcome>('udp', ADDRESS, 7777, 5000, 4000)).result, 'answered')
+    const before = await wiring.counters()
+    await tellOf(router.address)
+    await until('the home host has dropped that', async () => {
+      return ((await wiring.counters()).stranger ?? 0) > (before.stranger ?? 0)
+    })
+    await tellOf(owner.address)
+    await until('the instance knows the smaller size', () => mtuTo(owner.address) === '1300')
   })
 
   it('the machine refuses whoever the home host would let through', async () => {
     await wiring.lead({ ...way(), owner: clients[1].address })
     assert.equal(await result(clients[1].tcp(ADDRESS)), 'silent')
     await wiring.unlead({ owner: clients[1].address, address: ADDRESS })
-    assert.equal(await result(clients[0].tcp(ADDRESS)), 'answered', 'the route stays, since the owner still needs it')
+    assert.equal(
+      await result(clients[0].tcp(ADDRESS, PATIENT)),
+      'answered',
+      'the route stays, since the owner still needs it',
+    )
   })
 
   for (const [how, address] of [
@@ -102,13 +151,13 @@ describe('a way to an instance on another machine, with its own address', () => 
   ] as const) {
     it(`taking it away cuts an established connection ${how} at once, leading there again lets it go on`, async () => {
       await clients[0].ask('flowOpen', address, 7777)
-      assert.equal(await clients[0].ask('flowEcho', 500), true)
+      assert.equal(await clients[0].ask('flowEcho', 5000), true)
       await wiring.unlead(way())
       await wiring.unlead(way())
       assert.deepEqual(WaysLab.routes(lab.home), [])
       assert.equal(await clients[0].ask('flowEcho', 300), false)
       assert.equal(await result(clients[0].tcp(ADDRESS)), 'silent')
-      assert.equal(await result(clients[0].tcp(MY_ADDRESS)), 'refused')
+      assert.equal(await result(clients[0].tcp(MY_ADDRESS, PATIENT)), 'refused')
       await wiring.lead(way())
       await wiring.lead(way())
       assert.equal(await clients[0].ask('flowEcho', 5000), true)
@@ -132,21 +181,21 @@ describe('a way to an instance on another machine, with its own address', () => 
   it('a local instance opened later has my.instance, and the way again once that is closed', async () => {
     const second = { owner: clients[0].address, instance: local.address }
     await wiring.open(second)
-    assert.equal((await clients[0].tcp(MY_ADDRESS)).label, 'local')
+    assert.equal((await clients[0].tcp(MY_ADDRESS, PATIENT)).label, 'local')
     await wiring.lead(way())
-    assert.equal((await clients[0].tcp(MY_ADDRESS)).label, 'remote')
+    assert.equal((await clients[0].tcp(MY_ADDRESS, PATIENT)).label, 'remote')
     await wiring.open(second)
     await wiring.close(second)
-    assert.equal((await clients[0].tcp(MY_ADDRESS)).label, 'remote')
+    assert.equal((await clients[0].tcp(MY_ADDRESS, PATIENT)).label, 'remote')
   })
 
   it('a wiring that died knows its ways from the kernel', async () => {
     await wiring.kill()
     wiring = await prepared(lab.home)
-    assert.equal((await clients[0].tcp(MY_ADDRESS)).label, 'remote')
+    assert.equal((await clients[0].tcp(MY_ADDRESS, PATIENT)).label, 'remote')
     await wiring.unlead(way())
     assert.deepEqual(WaysLab.routes(lab.home), [])
-    assert.equal(await result(clients[0].tcp(MY_ADDRESS)), 'refused')
+    assert.equal(await result(clients[0].tcp(MY_ADDRESS, PATIENT)), 'refused')
     await onMachine.kill()
     onMachine = await prepared(lab.machine)
     assert.deepEqual(WaysLab.routes(lab.machine), [`${clients[0].address} ${HOME.onMachineLink}`])
@@ -162,7 +211,7 @@ describe('a way to an instance on another machine, with its own address', () => 
     await wiring.replacePassages([passage, way()], [{ link, mac, address }])
     assert.deepEqual(WaysLab.routes(lab.home), [`${ADDRESS} ${MACHINE}`])
     assert.doesNotMatch(lab.home.run('nft', 'list', 'table', 'inet', 'unionize'), /fd00:c::777/)
-    assert.equal(await clients[0].ask('flowEcho', 1000), true, 'a connection goes on meanwhile')
+    assert.equal(await clients[0].ask('flowEcho', 5000), true, 'a connection goes on meanwhile')
     await wiring.replacePassages([passage], [{ link, mac, address }])
     assert.deepEqual(WaysLab.routes(lab.home), [])
     assert.equal(await clients[0].ask('flowEcho', 300), false)
@@ -183,7 +232,7 @@ describe('a way to an instance on another machine, with its own address', () => 
       await wiring.guard()
       return WaysLab.routes(lab.home).length === 1
     })
-    assert.equal(await result(clients[0].tcp(ADDRESS, { timeoutMs: 3000 })), 'answered')
+    assert.equal(await result(clients[0].tcp(ADDRESS, PATIENT)), 'answered')
   })
 
   it('a next hop that is on no link is refused by name with the remedy, and nothing is left of that way', async () => {
@@ -202,7 +251,7 @@ describe('a way to an instance on another machine, with its own address', () => 
   it('a route of the operator to the same address stays as it is', async () => {
     lab.home.run('ip', '-6', 'route', 'add', ADDRESS, 'dev', 'to-cloud')
     await wiring.lead(way())
-    assert.equal(await result(clients[0].tcp(ADDRESS)), 'answered')
+    assert.equal(await result(clients[0].tcp(ADDRESS, PATIENT)), 'answered')
     await wiring.unlead(way())
     assert.match(lab.home.run('ip', '-6', 'route', 'show', ADDRESS), /dev to-cloud/)
     lab.home.run('ip', '-6', 'route', 'delete', ADDRESS, 'dev', 'to-cloud')
@@ -223,14 +272,14 @@ describe('a way to an instance on another machine, with its own address', () => 
     assert.deepEqual(WaysLab.routes(lab.machine), [], 'nor does one stay when its link goes')
     await onMachine.attach(placed())
     await onMachine.place(placed())
-    assert.equal(await result(clients[0].tcp(ADDRESS)), 'answered')
+    assert.equal(await result(clients[0].tcp(ADDRESS, PATIENT)), 'answered')
   })
 
   it('a way that leads elsewhere from now on takes the place of the former one', async () => {
     lab.machine.run('ip', 'address', 'add', 'fd00:9::3/64', 'dev', 'to-home', 'nodad')
     await wiring.lead({ ...way(), reach: { kind: 'routed', via: 'fd00:9::3' } })
     assert.deepEqual(WaysLab.routes(lab.home), [`${ADDRESS} fd00:9::3`])
-    assert.equal(await result(clients[0].tcp(MY_ADDRESS)), 'answered')
+    assert.equal(await result(clients[0].tcp(MY_ADDRESS, PATIENT)), 'answered')
     await wiring.lead(way())
     assert.deepEqual(WaysLab.routes(lab.home), [`${ADDRESS} ${MACHINE}`])
   })

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
+import type { Policy } from '../../common/wiring-policy.ts'
 import type { Way } from '../../unionize/wiring/wiring.ts'
 import { CLOUD, HOME, prepared, WaysLab } from '../support/ways-lab.ts'
 import type { Outcome } from '../support/wiring-agent.ts'
@@ -8,6 +9,9 @@ import { type Agent, placement, type WiringProcess } from '../support/wiring-lab
 const PROTOCOLS = ['tcp', 'udp', 'icmp'] as const
 const MY_ADDRESS = 'fd00:1:0:ffff::1'
 const ADDRESS = 'fd00:1::205'
+
+/** For what is to be answered: however busy the machine is. */
+const PATIENT = { timeoutMs: 5000 }
 
 describe('a way to an instance at another address', () => {
   let lab: WaysLab
@@ -42,7 +46,7 @@ describe('a way to an instance at another address', () => {
   for (const protocol of PROTOCOLS) {
     it(`the owner reaches it by ${protocol}, as my.instance and by the instance's own address, from the host's own`, async () => {
       for (const address of [MY_ADDRESS, ADDRESS]) {
-        const answer = await clients[0][protocol](address)
+        const answer = await clients[0][protocol](address, PATIENT)
         assert.equal(answer.result, 'answered', address)
         if (protocol !== 'icmp') assert.equal(answer.label, 'cloud')
       }
@@ -58,7 +62,7 @@ describe('a way to an instance at another address', () => {
         const now = await wiring.counters()
         assert.ok((now.stranger ?? 0) >= (before.stranger ?? 0) + 2)
         assert.ok((now['other-instance'] ?? 0) > (before['other-instance'] ?? 0))
-        if (protocol !== 'icmp') assert.equal((await clients[1][protocol](MY_ADDRESS)).label, 'local')
+        if (protocol !== 'icmp') assert.equal((await clients[1][protocol](MY_ADDRESS, PATIENT)).label, 'local')
       } finally {
         lab.admit(HOME.onCloudLink)
       }
@@ -69,8 +73,8 @@ describe('a way to an instance at another address', () => {
     lab.admit(HOME.onMachineLink)
     assert.equal(await result(clients[0].tcp(MY_ADDRESS)), 'silent')
     await wiring.lead(way(HOME.onMachineLink))
-    for (const protocol of PROTOCOLS) assert.equal(await result(clients[0][protocol](MY_ADDRESS)), 'answered')
-    assert.equal(await result(clients[0].tcp(ADDRESS)), 'answered')
+    for (const protocol of PROTOCOLS) assert.equal(await result(clients[0][protocol](MY_ADDRESS, PATIENT)), 'answered')
+    assert.equal(await result(clients[0].tcp(ADDRESS, PATIENT)), 'answered')
     await wiring.kill()
     wiring = await prepared(lab.home)
     await wiring.lead(way())
@@ -80,12 +84,16 @@ describe('a way to an instance at another address', () => {
       'the former source is known from the kernel, and gone',
     )
     lab.admit(HOME.onCloudLink)
-    assert.equal(await result(clients[0].tcp(MY_ADDRESS)), 'answered')
+    assert.equal(await result(clients[0].tcp(MY_ADDRESS, PATIENT)), 'answered')
   })
 
   it('the server goes on to use the home host as its router for what it begins itself', async () => {
     lab.admit('::/0')
-    assert.equal(await result(cloud.tcp(clients[1].address)), 'answered')
+    assert.equal(await result(cloud.tcp(clients[1].address, PATIENT)), 'answered')
+    const open: Policy = { public: [{ protocol: 'tcp', port: 7777 }], egress: 'none', limits: {} }
+    await wiring.place({ ...here(), policy: open })
+    assert.equal((await cloud.tcp(local.address, PATIENT)).label, 'local', 'and is one of those who reach public ports')
+    await wiring.place(here())
     lab.admit(HOME.onCloudLink)
   })
 
@@ -95,12 +103,12 @@ describe('a way to an instance at another address', () => {
   ] as const) {
     it(`taking it away cuts an established connection ${how} at once, leading there again lets it go on`, async () => {
       await clients[0].ask('flowOpen', address, 7777)
-      assert.equal(await clients[0].ask('flowEcho', 500), true)
+      assert.equal(await clients[0].ask('flowEcho', 5000), true)
       await wiring.unlead(way())
       await wiring.unlead(way())
       assert.equal(await clients[0].ask('flowEcho', 300), false)
       assert.equal(await result(clients[0].tcp(ADDRESS)), 'silent')
-      assert.equal(await result(clients[0].tcp(MY_ADDRESS)), 'refused')
+      assert.equal(await result(clients[0].tcp(MY_ADDRESS, PATIENT)), 'refused')
       await wiring.lead(way())
       await wiring.lead(way())
       assert.equal(await clients[0].ask('flowEcho', 5000), true)
@@ -112,11 +120,11 @@ describe('a way to an instance at another address', () => {
     await clients[0].ask('flowOpen', MY_ADDRESS, 7777)
     await wiring.kill()
     wiring = await prepared(lab.home)
-    assert.equal(await clients[0].ask('flowEcho', 1000), true)
+    assert.equal(await clients[0].ask('flowEcho', 5000), true)
     const { link, mac, address } = here()
     const passage = { owner: clients[1].address, instance: address }
     await wiring.replacePassages([passage, way()], [{ link, mac, address }])
-    assert.equal(await clients[0].ask('flowEcho', 1000), true)
+    assert.equal(await clients[0].ask('flowEcho', 5000), true)
     await wiring.replacePassages([passage], [{ link, mac, address }])
     assert.equal(await clients[0].ask('flowEcho', 300), false)
     assert.doesNotMatch(lab.home.run('nft', 'list', 'table', 'inet', 'unionize'), /fd00:8::80/)
@@ -128,16 +136,16 @@ describe('a way to an instance at another address', () => {
   it('the tables come back with the ways in them when somebody removed them', async () => {
     lab.home.run('nft', 'flush', 'ruleset')
     await wiring.guard()
-    assert.equal((await clients[0].tcp(MY_ADDRESS)).label, 'cloud')
+    assert.equal((await clients[0].tcp(MY_ADDRESS, PATIENT)).label, 'cloud')
     assert.equal(await result(clients[1].tcp(CLOUD)), 'silent')
   })
 
   it('an instance that moves from there to this host is reached here by new connections', async () => {
     await wiring.unlead(way())
     await wiring.open({ owner: clients[0].address, instance: local.address })
-    assert.equal((await clients[0].tcp(MY_ADDRESS)).label, 'local')
+    assert.equal((await clients[0].tcp(MY_ADDRESS, PATIENT)).label, 'local')
     await wiring.lead(way())
-    assert.equal((await clients[0].tcp(MY_ADDRESS)).label, 'cloud')
+    assert.equal((await clients[0].tcp(MY_ADDRESS, PATIENT)).label, 'cloud')
     await wiring.close({ owner: clients[0].address, instance: local.address })
   })
 })

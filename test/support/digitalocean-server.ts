@@ -145,7 +145,7 @@ export async function digitaloceanServer(): Promise<DigitaloceanServer> {
           ? []
           : [
               {
-                ip_address: `2a03:b0c0:3:d0::${one.id.toString(16)}`,
+                ip_address: `2a03:b0c0:3:d0::${(one.id % 65_536).toString(16)}:1`,
                 netmask: 64,
                 gateway: '2a03:b0c0:3:d0::1',
                 type: 'public',

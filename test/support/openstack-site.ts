@@ -17,6 +17,8 @@ export interface OpenStackSite {
   /** Instances at most. */
   setInstances(most: number): Promise<void>
   setPorts(most: number): Promise<void>
+  /** MiB of memory at most; -1: any. */
+  setMemory(most: number): Promise<void>
   /** Servers, ports, groups, networks and subnets of the project, but what the site itself made: in a few words each. */
   things(): Promise<readonly string[]>
   /** A call of a service as the project's member. */
@@ -82,6 +84,9 @@ export async function openStackSite(name: string): Promise<OpenStackSite> {
     },
     async setPorts(port) {
       await call(`${NEUTRON}/quotas/${project.id}`, 'PUT', { quota: { port } })
+    },
+    async setMemory(ram) {
+      await call(`${NOVA}/os-quota-sets/${project.id}`, 'PUT', { quota_set: { ram } })
     },
     async things() {
       const { servers } = (await asMember(`${NOVA}/servers/detail`)) as { servers: (Named & { status: string })[] }

@@ -146,6 +146,24 @@ describe('a guarded backend', () => {
     assert.equal(w.guards.circuit('mine', far.name).state, 'open')
   })
 
+  it('takes what is no price for one that is not known, and counts it', async () => {
+    for (const strange of [
+      { perHour: -1, currency: 'EUR' },
+      { perHour: Number.NaN, currency: 'EUR' },
+      new Error('no'),
+    ]) {
+      const w = guardedWorld((backend) => ({
+        ...backend,
+        price: () => {
+          if (strange instanceof Error) throw strange
+          return strange
+        },
+      }))
+      assert.equal(w.backend.price?.(template), null)
+      assert.match(await w.registry.metrics(), /call="price",outcome="failed"\} 1\n/)
+    }
+  })
+
   it('has no circuits for hosts, whose connections tell whether they are there', async () => {
     const w = guardedWorld(({ targets: _, place: __, ...backend }) => backend)
     w.gone.add('far')

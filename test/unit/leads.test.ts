@@ -62,7 +62,7 @@ describe('the ways that a host remembers', () => {
     scene.address = '2001:db8:1::1'
     const leads = await scene.leads()
     const cloud = way(2, { reach: { kind: 'translated', address: '2001:db8::2' } })
-    for (const one of [way(1), cloud, way(3), way(1)]) await leads.lead(one)
+    for (const one of [way(1), cloud, way(3), way(1, { generation: 2 }), cloud]) await leads.lead(one)
     await leads.unlead('i-3', 1)
     scene.address = undefined
     const again = await scene.leads()
@@ -73,7 +73,9 @@ describe('the ways that a host remembers', () => {
         ['fd00:1::2', 1001],
         ['fd00:1::1', 1003],
       ],
+      'the same once more changes nothing',
     )
+    assert.deepEqual(scene.led(), ['fd00:1::2', 'fd00:1::1'])
     assert.deepEqual(again.all()[0]?.way.reach, { kind: 'translated', address: '2001:db8::2', from: '2001:db8:1::1' })
     assert.equal(statSync(scene.file).mode & 0o777, 0o600)
     assert.deepEqual(readdirSync(scene.directory), ['ways.json'])
@@ -145,11 +147,14 @@ describe('the ways that a host remembers', () => {
     scene.unreachable.add('fd00:7::1')
     const lost = way(3, { reach: { kind: 'routed', via: 'fd00:7::1' } })
     await assert.rejects(leads.set([lost, way(4), way(2)]), { code: 'next-hop-unreachable', retryable: true })
-    assert.deepEqual(scene.led(), ['fd00:1::4', 'fd00:1::2'])
+    assert.deepEqual(scene.led(), ['fd00:1::2', 'fd00:1::4'])
     assert.deepEqual(
       leads.all().map(({ way: { address } }) => address),
-      ['fd00:1::4', 'fd00:1::2'],
+      ['fd00:1::2', 'fd00:1::4'],
     )
+    scene.unreachable.clear()
+    await leads.set([lost, way(4), way(2)])
+    assert.deepEqual(scene.led(), ['fd00:1::2', 'fd00:1::4', 'fd00:1::3'])
     await leads.set([])
     assert.deepEqual([scene.led(), (await scene.leads()).all()], [[], []])
   })
@@ -181,6 +186,20 @@ describe('the ways that a host remembers', () => {
     rmdirSync(scene.file)
     await leads.lead(way(1))
     assert.equal((await scene.leads()).all().length, 1)
+  })
+})
+
+describe('the address that a translated way comes from', () => {
+  it('follows the address by which the orchestrator knows the host, as soon as it says its ways again', async () => {
+    using scene = new Scene()
+    const leads = await scene.leads()
+    const cloud = way(1, { reach: { kind: 'translated', address: '2001:db8::2' } })
+    for (const address of [undefined, '2001:db8:1::1', '2001:db8:1::2']) {
+      scene.address = address
+      await leads.set([cloud])
+      const [kernel] = [...scene.kernel.values()]
+      assert.equal(kernel?.reach.kind === 'translated' ? kernel.reach.from : 'routed', address)
+    }
   })
 })
 

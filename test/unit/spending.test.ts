@@ -2,8 +2,18 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { InvalidInput } from '../../common/errors.ts'
-import { estimateOf, type Price, parsePrice, priceText, sumOf } from '../../orchestrator/domain/price.ts'
-import { dearer, overspent, spendLimitsFor } from '../../orchestrator/domain/quota.ts'
+import type { RuleTestShape } from '../../orchestrator/api/wire.ts'
+import { told } from '../../orchestrator/cli/commands/rule.ts'
+import {
+  dearer,
+  estimateOf,
+  isLess,
+  type Price,
+  parsePrice,
+  priceText,
+  sumOf,
+} from '../../orchestrator/domain/price.ts'
+import { overspent, spendLimitsFor } from '../../orchestrator/domain/quota.ts'
 import { template } from '../support/fixtures.ts'
 
 const euros = (perHour: number): Price => ({ perHour, currency: 'EUR' })
@@ -85,6 +95,39 @@ describe('a limit on spending', () => {
   it('counts the dearest of the places where it may be', () => {
     assert.deepEqual(dearer(euros(1), euros(2)), euros(2))
     assert.deepEqual(dearer(euros(2), euros(1)), euros(2))
+    assert.deepEqual(
+      [isLess(euros(1), euros(2)), isLess(null, euros(2)), isLess(euros(2), euros(2))],
+      [true, true, false],
+    )
+    assert.equal(isLess(euros(0), null), false)
     assert.deepEqual([dearer(null, euros(1)), dearer(euros(1), null), dearer(null, null)], [euros(1), euros(1), null])
+  })
+})
+
+describe('what `orctl rule test` says', () => {
+  const outcome: RuleTestShape = {
+    rule: 'lab',
+    template: { name: 'web', number: 2, version: '0123456789ab' },
+    backends: ['cloud', 'docker'],
+    price: { perHour: 0.04, currency: 'EUR' },
+    spending: [{ who: 'rule lab', most: euros(0.5), spent: euros(0.48) }],
+    refusal: null,
+    considered: [{ name: 'lab', mismatch: null }],
+  }
+
+  it('is where it would be tried, for how much, and what is spent of each limit', () => {
+    assert.equal(
+      told(outcome),
+      '#  RULE  OUTCOME\n1  lab   matches\nThe lease gets an instance of web@2 (rule lab).\n' +
+        'It is tried on cloud, then docker.\nIt costs at most 0.04 EUR/hour.\nSpent: 0.48 of 0.5 EUR/hour (rule lab).\n',
+    )
+  })
+
+  it('is what is spent also when there is no room', () => {
+    const refused = { ...outcome, backends: [], price: null, refusal: 'there is no room: …' }
+    assert.match(
+      told(refused),
+      /but would be refused: there is no room: … \(rule lab\)\.\nSpent: 0\.48 of 0\.5 EUR\/hour/,
+    )
   })
 })

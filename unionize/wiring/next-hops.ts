@@ -1,7 +1,8 @@
 import { WiringError } from './errors.ts'
 import { addressBytes } from './input.ts'
+import { ipText } from './kernel/ip.ts'
 import { KernelRefusal, type Request, type RouteSocket } from './kernel/route-socket.ts'
-import { deleteRoute, getRoutes, type RouteWish, routeOf, setRoute, WAY_PROTOCOL } from './kernel/routes.ts'
+import { deleteRoute, getRoutes, hopIn, type RouteWish, setRoute, WAY_PROTOCOL } from './kernel/routes.ts'
 
 /**
  * Better than the 1,024 of a route that ip-route(8) or a router advertisement makes, so that one of the operator's to the
@@ -49,15 +50,17 @@ export class NextHops {
   /** Makes exactly these the routes: by address, the next hop. What is refused is told once, and left for the next time. */
   keepOnly(wanted: ReadonlyMap<string, string>): void {
     if (wanted.size === 0 && !this.#any) return
+    const replies = this.#host.dump({ purpose: 'read the routes of ways', bytes: getRoutes('ipv6', WAY_PROTOCOL) })
     const found = new Map(
-      this.#host
-        .dump({ purpose: 'read the routes of ways', bytes: getRoutes('ipv6', WAY_PROTOCOL) })
-        .map(routeOf)
-        .filter(({ protocol }) => protocol === WAY_PROTOCOL)
-        .map(({ to, via }) => [to.replace(/\/128$/, ''), via]),
+      replies.map((reply) => hopIn(reply, WAY_PROTOCOL)).flatMap((hop) => (hop === null ? [] : [[hop.to, hop.via]])),
     )
-    this.#all([...found.keys()].filter((to) => !wanted.has(to)).map(removal))
-    const missing = [...wanted].filter(([to, via]) => found.get(to) !== via)
+    const missing: [string, string][] = []
+    for (const [to, via] of wanted) {
+      const key = hex(to)
+      if (found.get(key) !== hex(via)) missing.push([to, via])
+      found.delete(key)
+    }
+    this.#all([...found.keys()].map((to) => removal(ipText(Buffer.from(to, 'hex')))))
     const refused = this.#all(missing.map(([to, via]) => ({ ...making(to, via), fine: UNREACHABLE })))
     this.#any = wanted.size > 0
     const hops = [...new Set(refused.map((index) => missing[index]?.[1]))].sort()
@@ -75,6 +78,10 @@ export class NextHops {
     }
     return refused
   }
+}
+
+function hex(address: string): string {
+  return addressBytes(address).toString('hex')
 }
 
 function wish(to: string): RouteWish {

@@ -3,12 +3,7 @@ import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { HostUnreachable, wording } from '../../../common/errors.ts'
-import {
-  HOSTS_SOCKET_PATH,
-  MAX_MESSAGE_BYTES,
-  type ToHost,
-  type WireOrder,
-} from '../../../unionize/contract.ts'
+import { HOSTS_SOCKET_PATH, MAX_MESSAGE_BYTES, type ToHost, type WireOrder } from '../../../unionize/contract.ts'
 import type { WantedImage } from '../../domain/build.ts'
 import type { HostName } from '../../domain/host.ts'
 import type { Observed } from '../../domain/instance.ts'

@@ -55,13 +55,13 @@ export interface HttpOptions {
   hint?(headers: Headers, status: number, now: number): number | null
   /** What a refusal of 4xx means here, before the general rule; null: nothing special. */
   explain?(refused: Refused): OrchestratorError | null
-  /** Milliseconds for one answer; 30,000 unless told. */
+  /** Milliseconds for one answer; 50,000 unless told: clouds under load take their time to make things. */
   readonly answerMs?: number
 }
 
 /** Bytes of an answer: a page of a list, or the end of a console. */
 const MOST_BYTES = 8 * 1024 * 1024
-const ANSWER_MS = 30_000
+const ANSWER_MS = 50_000
 /** How often a repeatable call is sent at most, and the pause before each repetition, in ms. */
 const PAUSES_MS = [250, 1000]
 /** Milliseconds to wait after a 429 that says nothing. */

@@ -102,7 +102,7 @@ export function createRegion(parts: RegionParts): Region {
     const admit = order.home.address
     if (admit === null) {
       const why = `host ${order.home.name} has told no IPv6 address of its own, and ${name} is to admit that alone`
-      throw new OrchestratorError('home-address-unknown', `${why}: set its address in the settings of its unionize`, {
+      throw new OrchestratorError('home-address-unknown', `${why}: set network.address in the settings of its unionize`, {
         retryable: true,
       })
     }

@@ -29,7 +29,14 @@ interface Entry {
 }
 
 /** What runs here now: the same program, compiled or not, and the same Node. @throws OrchestratorError `unsupported-architecture` */
-export function createBundle(): Bundle {
+export function ownBundle(): Bundle {
+  made ??= createBundle()
+  return made
+}
+/** The program does not change while it runs. */
+let made: Bundle | undefined
+
+function createBundle(): Bundle {
   const machine = MACHINES[process.arch]
   if (machine === undefined) {
     throw new OrchestratorError('unsupported-architecture', `machines cannot be given a unionize for ${process.arch}`)
@@ -42,7 +49,9 @@ export function createBundle(): Bundle {
     ...packagesOf(top).flatMap((folder) => filesOf(folder, top, RUNS)),
   ].sort((a, b) => (a.name < b.name ? -1 : 1))
   const main = relative(top, join(code, 'unionize', `main${import.meta.filename.endsWith('.ts') ? '.ts' : '.js'}`))
-  const launcher = `#!/bin/sh\ntop=$(dirname "$(dirname "$(readlink -f "$0")")")\nexec "$top/bin/node" "$top/${main}" "$@"\n`
+  // It runs for every instance: what it has compiled once is kept, until the machine restarts.
+  const cache = 'export NODE_COMPILE_CACHE=/run/orchestrator/.compiled'
+  const launcher = `#!/bin/sh\n${cache}\ntop=$(dirname "$(dirname "$(readlink -f "$0")")")\nexec "$top/bin/node" "$top/${main}" "$@"\n`
   const hash = createHash('sha256').update(`${process.version} ${process.arch}\0${launcher}`)
   for (const { name, source } of entries) hash.update(`\0${name}\0`).update(readFileSync(source))
   return {

@@ -187,7 +187,7 @@ interface Mount {
 }
 
 function readOnly(is: boolean): Record<string, null> {
-  return is ? { readonly: null } : {}
+  return is ? { ro: null } : {}
 }
 
 function one(flag: string, value: string | number | undefined): string[] {

@@ -7,10 +7,12 @@ import type { Machine } from '../../domain/machine.ts'
 import type { Template } from '../../domain/template.ts'
 import { type Backend, type BackendContext, type BackendKind, CONTRACT_VERSION, type LogOptions } from '../backend.ts'
 import { createGenerations } from '../generations.ts'
-import { type Bundle, createBundle } from './bundle.ts'
+import { ownBundle } from './bundle.ts'
 import { createJournal } from './journal.ts'
 import { createMachineCalls, demandFit, type MachineGround, missingOf } from './machine-calls.ts'
-import { type Inventory, openInventory } from './machines/inventory.ts'
+import { found as foundMachine, type Inventory, openInventory } from './machines/inventory.ts'
+import { createMachines, type Machines, type MachinesOptions } from './machines/machines.ts'
+import { uninstall } from './machines/uninstall.ts'
 import { MAX_OUTPUTS_BYTES, serviceOf } from './names.ts'
 import { checkContent, checkOrder, parseOptions } from './options.ts'
 import type { ListedInstance } from './reading.ts'
@@ -21,7 +23,10 @@ import { unitsOf } from './units.ts'
 /** Milliseconds that what a machine told of itself is taken as it is. */
 const KNOWN_MS = 60_000
 /** Milliseconds that one call waits for an instance to run before it says that it is starting. */
-const PATIENCE_MS = 4_000
+const PATIENCE_MS = 10_000
+/** Milliseconds between two looks at what starts, and after which what has failed by then is told. */
+const LOOK_MS = 400
+const FAILED_MS = 4_000
 /** Milliseconds until it makes sense to look again at what starts. */
 const AGAIN_MS = { starting: 1_000, fetching: 3_000 }
 /** Milliseconds in which events of one instance are gathered. */
@@ -36,8 +41,30 @@ export const backend: BackendKind = {
     const parsed = parseSettings(settings)
     const inventory = await openInventory(context.records)
     const shell = createShell({ login: () => loginOf(parsed, context), clock: context.clock })
-    return coreosBackend({ settings: parsed, context, inventory, shell })
+    const made = coreosBackend({ settings: parsed, context, inventory, shell })
+    return withMachines(made, { inventory, shell, clock: context.clock, log: context.log })
   },
+}
+
+/** The backend with what looks after its machines, which begins when it is started. */
+export function withMachines(
+  made: Backend,
+  parts: Pick<MachinesOptions, 'inventory' | 'shell' | 'clock' | 'log'>,
+): Backend & { readonly machines: Machines } {
+  const machines = createMachines({
+    ...parts,
+    look: (name, signal) => made.list({ name }, signal),
+    drop: (name, instance, signal) => made.remove(instance, { name }, signal),
+    leave: (name, signal) => uninstall(parts.shell, foundMachine(parts.inventory, name), signal),
+  })
+  return {
+    ...made,
+    machines,
+    async close() {
+      await machines.stop()
+      await made.close()
+    },
+  }
 }
 
 /** @throws OrchestratorError `credential-missing` */
@@ -63,12 +90,7 @@ export function coreosBackend(parts: {
   const { name, clock, log, installation, records } = context
   const generations = createGenerations(records, clock)
   const journal = createJournal(shell)
-  let made: Bundle | null = null
-  const bundle = (): Bundle => {
-    made ??= createBundle()
-    return made
-  }
-  const calls = createMachineCalls({ shell, settings, installation, bundle, now: () => clock.now() })
+  const calls = createMachineCalls({ shell, settings, installation, bundle: ownBundle, now: () => clock.now() })
   const grounds = new Map<string, { readonly at: number; readonly ground: Promise<MachineGround> }>()
   /** Machines that have our unionize and bridge since their boot. */
   const ready = new Map<string, string>()
@@ -154,17 +176,20 @@ export function coreosBackend(parts: {
 
   /** Looks until it runs, or its time is over. */
   const settled = async (way: Machine, ground: MachineGround, order: Order, signal: AbortSignal): Promise<Observed> => {
-    const deadline = clock.now() + PATIENCE_MS
-    for (;;) {
-      const [found] = await calls.list(way, ground, signal, order.instance)
+    const begun = clock.now()
+    const which = { id: order.instance }
+    for (let quick = true; ; ) {
+      const [found] = await calls.list(way, ground, signal, { ...which, quick })
       if (found === undefined) {
         throw new OrchestratorError('not-running', `${order.instance} was taken away while it was made`, {
           retryable: true,
         })
       }
-      if (found.state === 'running') return observed(way, found)
-      if (clock.now() >= deadline) return await unsettled(way, order, found, signal)
-      await delay(200, undefined, { signal })
+      if (found.state === 'running' && !quick) return observed(way, found)
+      const patience = found.state === 'partial' ? FAILED_MS : PATIENCE_MS
+      if (clock.now() - begun >= patience) return await unsettled(way, order, found, signal)
+      quick = found.state !== 'running'
+      if (quick) await delay(LOOK_MS, undefined, { signal })
     }
   }
 
@@ -206,7 +231,7 @@ export function coreosBackend(parts: {
         const ground = await groundOf(way, signal)
         demandFit(way, ground)
         await install(way, ground, signal)
-        const [found] = await calls.list(way, ground, signal, order.instance)
+        const [found] = await calls.list(way, ground, signal, { id: order.instance })
         const same = found?.digest === unitsOf(order, ground).digest && found.generation === order.generation
         if (same && found.state === 'running') return observed(way, found)
         if (found === undefined && ground.freeBytes < settings.leastDiskMiB * 1024 * 1024) {
@@ -250,7 +275,7 @@ export function coreosBackend(parts: {
         const ground = await groundOf(way, both)
         const found = everything
           ? await calls.list(way, ground, both)
-          : (await Promise.all([...ids].map((id) => calls.list(way, ground, both, id)))).flat()
+          : (await Promise.all([...ids].map((id) => calls.list(way, ground, both, { id })))).flat()
         for (const one of found) tell(observed(way, one))
       }
       const wake = (): void => {
@@ -282,7 +307,7 @@ export function coreosBackend(parts: {
     async *logs(id, target, options: LogOptions, signal) {
       const way = machine(target)
       const ground = await groundOf(way, signal)
-      const [found] = await calls.list(way, ground, signal, id)
+      const [found] = await calls.list(way, ground, signal, { id, quick: true })
       if (found === undefined) throw new OrchestratorError('not-found', `${way.name} has no instance ${id}`)
       const services = found.services.filter((one) => options.service === undefined || one === options.service)
       if (services.length === 0) {

@@ -58,8 +58,13 @@ export interface MachineCalls {
     instance: { readonly id: InstanceId; readonly generation: number },
     signal: AbortSignal,
   ): Promise<void>
-  /** @param id one instance alone; absent: all of our installation */
-  list(way: MachineWay, ground: MachineGround, signal: AbortSignal, id?: InstanceId): Promise<readonly ListedInstance[]>
+  /** All of our installation, or one instance alone. `quick`: without what health checks say, which only the engine knows. */
+  list(
+    way: MachineWay,
+    ground: MachineGround,
+    signal: AbortSignal,
+    which?: { readonly id: InstanceId; readonly quick?: boolean },
+  ): Promise<readonly ListedInstance[]>
 }
 
 /** Milliseconds that one program may take, and the copying of unionize. */
@@ -162,8 +167,9 @@ export function createMachineCalls(parts: {
       expectDone(way, outcome, `instance ${id} could not be removed`)
     },
 
-    async list(way, ground, signal, id) {
-      const outcome = await script(way, LIST, [installation, ground.program, id ?? ''], { signal })
+    async list(way, ground, signal, which) {
+      const engine = which?.quick ? '' : ground.program
+      const outcome = await script(way, LIST, [installation, engine, which?.id ?? ''], { signal })
       if (outcome.code !== 0 || !outcome.out.trimEnd().endsWith('%% end')) {
         throw new HostUnreachable(way.name, `its units cannot be listed: ${lastLine(outcome)}`)
       }

@@ -99,6 +99,9 @@ function unitState(name: string, prefix: string, unit: Unit | undefined, health:
     return { state: 'starting', detail: `${what} is starting (${get('SubState')})` }
   }
   if (active === 'deactivating') return partial('is stopping')
+  if (active === 'inactive' && !['', '0'].includes(get('Job'))) {
+    return { state: 'starting', detail: `${what} waits for its turn` }
+  }
   const stays = get('Restart') === 'no' || (get('Restart') === 'on-failure' && get('Result') === 'success')
   if (ran && stays) return { state: 'running', detail: null }
   if (active === 'failed') return partial(`failed (${get('Result')}), exit code ${get('ExecMainStatus')}`)

@@ -36,10 +36,12 @@ echo "systemd $(systemctl --version 2>/dev/null | sed -n '1s/^systemd \\([0-9]*\
 for engine in podman docker; do
   path=$(command -v $engine) || continue
   echo "$engine-path $path"
-  # As their clients say it: a daemon that is away is told apart.
-  echo "$engine $($path version --format '{{.Client.Version}}' 2>/dev/null | head -n 1)"
-  $path info >/dev/null 2>&1 && echo "$engine-answers yes"
+  # Of the client alone: \`podman version 4.3.1\`, \`Docker version 20.10.24+dfsg1, build …\`.
+  echo "$engine $($path --version 2>/dev/null | grep -o '[0-9][0-9.]*[0-9]' | head -n 1)"
 done
+# Podman has no daemon; that of Docker may be started by its first client.
+[ -n "$(command -v podman)" ] && echo "podman-answers yes"
+[ -S /run/docker.sock ] && docker info >/dev/null 2>&1 && echo "docker-answers yes"
 for generator in /usr/lib/systemd/system-generators /lib/systemd/system-generators /usr/local/lib/systemd/system-generators; do
   [ -x $generator/podman-system-generator ] && echo "quadlet yes" && break
 done
@@ -186,8 +188,8 @@ rm -f ${PLACES.memory}/.lock-"$instance"
 `
 
 /**
- * Prints what stands there of an installation, in three parts. $1: installation, $2: the engine, $3: one instance, or
- * nothing for all of them.
+ * Prints what stands there of an installation, in parts. $1: installation, $2: the engine, or nothing where health checks
+ * are not asked for, $3: one instance, or nothing for all of them.
  */
 export const LIST = `cd ${PLACES.units}
 set -- "$1" "$2" "$3" "$(find ${PLACES.units} ${PLACES.quadlets} -maxdepth 1 -type f \\( -name "orc-\${3:-*}.target" -o -name "orc-\${3:-*}-*.service" -o -name "orc-\${3:-*}-*.container" \\) 2>/dev/null | xargs -r grep -l "^Installation=$1$")"
@@ -195,10 +197,10 @@ echo '%% files'
 [ -z "$4" ] || grep -H -E '^(Instance|Generation|Address|Digest|Wants)=' $4 /dev/null
 echo '%% units'
 names=$(for file in $4; do basename "$file" .container; done | sed 's/^\\(.*-s-[^.]*\\)$/\\1.service/' | sort -u)
-[ -z "$names" ] || systemctl show $names -p Id -p LoadState -p ActiveState -p SubState -p Result -p Restart -p NRestarts -p ExecMainStatus -p ExecMainExitTimestampMonotonic -p ConditionResult -p ConditionTimestampMonotonic || exit 1
+[ -z "$names" ] || systemctl show $names -p Id -p LoadState -p ActiveState -p SubState -p Result -p Restart -p NRestarts -p Job -p ExecMainStatus -p ExecMainExitTimestampMonotonic -p ConditionResult -p ConditionTimestampMonotonic || exit 1
 echo '%% containers'
 # An engine that is away is seen by its units.
-[ -z "$4" ] || "$2" ps -a --filter name=^orc- --format '{{.Names}} {{.Status}}' 2>/dev/null || :
+[ -z "$4" ] || [ -z "$2" ] || "$2" ps -a --filter name=^orc- --format '{{.Names}} {{.Status}}' 2>/dev/null || :
 echo '%% outputs'
 for folder in ${PLACES.memory}/\${3:-*}/outputs; do
   # A link, a pipe or a device is no file of the instance's, and nobody waits for it.
@@ -245,6 +247,7 @@ done
 export function networkUnit(network: { bridge: string; gateway: string; prefixLength: number }): string {
   const { bridge, gateway, prefixLength } = network
   const commands = [
+    `mkdir -p -m 700 ${PLACES.memory}`,
     `ip link show ${bridge} >/dev/null 2>&1 || ip link add name ${bridge} type bridge mcast_snooping 0`,
     `ip link set dev ${bridge} up`,
     `ip -6 address replace ${gateway}/${prefixLength} dev ${bridge} nodad`,

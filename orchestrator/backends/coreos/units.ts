@@ -212,7 +212,6 @@ function unitSection(order: Order, service: ServiceSpec): string {
 Description=Service ${service.name} of instance ${instance}
 BindsTo=${wire}
 After=${[wire, ...others.map(({ unit }) => unit)].join(' ')}
-Wants=${others.map(({ unit }) => unit).join(' ')}
 PartOf=${[targetOf(instance), ...others.filter(({ restart }) => restart).map(({ unit }) => unit)].join(' ')}
 ${filed ? `ConditionPathExists=${PLACES.memory}/${instance}/complete\n` : ''}StartLimitIntervalSec=0
 `

@@ -34,6 +34,7 @@ export interface Task extends Versioned {
   readonly CreatedAt: string
   readonly ServiceID: string
   readonly NodeID?: string
+  readonly Spec: { readonly ContainerSpec?: { readonly Labels?: Readonly<Record<string, string>> | null } }
   readonly Status: {
     readonly Timestamp: string
     readonly State: string

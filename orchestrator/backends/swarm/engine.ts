@@ -1,8 +1,10 @@
-import { PassThrough, type Readable } from 'node:stream'
+import type { Readable } from 'node:stream'
 import Docker from 'dockerode'
 import { HostUnreachable, OrchestratorError, wording } from '../../../common/errors.ts'
 import type { Info, Named, Node, Service, ServiceSpecification, SwarmEvent, Task, Version } from './answers.ts'
 import type { Tls } from './settings.ts'
+import { jsonLines, texts } from './streams.ts'
+import { givenUp } from './turns.ts'
 
 /** What a manager refused: `status` is that of HTTP. */
 export class Refused extends OrchestratorError {
@@ -233,7 +235,7 @@ export function swarmEngine(options: {
       const filters = JSON.stringify({ type: ['service', 'node'] })
       const query = { since: (since / 1000).toFixed(3), filters }
       const request: Request = { what: 'events', method: 'GET', path: '/events', query, stream: true }
-      yield* jsonLines(await sent<Readable>(await connect(manager), request, signal))
+      yield* jsonLines<SwarmEvent>(await sent<Readable>(await connect(manager), request, signal))
       throw new Error(`${manager} ended its events`)
     },
     async *logs(service, { follow, tail, terminal }, signal) {
@@ -248,20 +250,6 @@ export function swarmEngine(options: {
     async quiet(signal) {
       while (underWay.size > 0) await givenUp(Promise.all(underWay), signal)
     },
-  }
-}
-
-/** Resolves with the work, or rejects when the signal is aborted; the work goes on. */
-async function givenUp<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return await work
-  const { promise: ended, reject } = Promise.withResolvers<never>()
-  const onAbort = () => reject(signal.reason)
-  if (signal.aborted) throw signal.reason
-  signal.addEventListener('abort', onAbort, { once: true })
-  try {
-    return await Promise.race([work, ended])
-  } finally {
-    signal.removeEventListener('abort', onAbort)
   }
 }
 
@@ -317,29 +305,4 @@ export function isStatus(error: unknown, status: number): boolean {
 
 function pairs(labels: Labels): string[] {
   return Object.entries(labels).map(([name, value]) => `${name}=${value}`)
-}
-
-async function* jsonLines(stream: Readable): AsyncGenerator<SwarmEvent> {
-  let rest = ''
-  for await (const chunk of stream.setEncoding('utf8')) {
-    const lines = (rest + chunk).split('\n')
-    rest = lines.pop() ?? ''
-    for (const line of lines.filter((one) => one.trim() !== '')) yield JSON.parse(line) as SwarmEvent
-  }
-}
-
-async function* texts(
-  answer: Readable,
-  terminal: boolean,
-  unframe: (from: Readable, into: PassThrough) => void,
-): AsyncGenerator<string> {
-  if (terminal) {
-    for await (const chunk of answer.setEncoding('utf8')) yield chunk as string
-    return
-  }
-  const text = new PassThrough()
-  unframe(answer, text)
-  answer.on('end', () => text.end())
-  answer.on('error', (error) => text.destroy(error))
-  for await (const chunk of text.setEncoding('utf8')) yield chunk as string
 }

@@ -2,7 +2,7 @@ import { InvalidInput, OrchestratorError } from '../../../common/errors.ts'
 import type { Records } from '../backend.ts'
 import type { Service } from './answers.ts'
 import { isStatus, type SwarmEngine } from './engine.ts'
-import { LABEL, labelsOf } from './names.ts'
+import { LABEL, labelsOf, nameOf } from './names.ts'
 import { lastFault } from './observing.ts'
 import { type Plan, specification } from './service-spec.ts'
 import type { SwarmSettings } from './settings.ts'
@@ -126,11 +126,16 @@ export function createMaking(parts: {
       }
     },
     async unmake(instance, signal) {
-      const labels = labelsOf(installation, instance)
-      for (const { ID } of await engine.services(labels, signal)) await engine.remove('services', ID, signal)
-      const pairs = Object.entries(labels).map(([name, value]) => `${name}=${value}`)
-      for (const { id } of await engine.networks({ label: pairs }, signal)) await engine.remove('networks', id, signal)
-      for (const { id } of await engine.secrets(labels, signal)) await engine.remove('secrets', id, signal)
+      const name = nameOf(installation, instance)
+      // By name, and by what the service says: a list may lag behind.
+      const service = await engine.service(name, signal)
+      const used = service?.Spec.TaskTemplate.ContainerSpec.Secrets ?? []
+      if (service !== null) await engine.remove('services', service.ID, signal)
+      const listed = await engine.secrets(labelsOf(installation, instance), signal)
+      const secrets = new Set([...used.map(({ SecretID }) => SecretID), ...listed.map(({ id }) => id)])
+      for (const id of secrets) await engine.remove('secrets', id, signal)
+      // Last: by it an instance is found whose end was cut off.
+      await engine.remove('networks', name, signal)
       await records.put(updateKey(instance), null)
     },
   }

@@ -28,6 +28,10 @@ export function observe(service: Service, tasks: readonly Task[], nodes: Readonl
   if (BEFORE.has(task.Status.State)) {
     return { ...common, state: 'starting', againMs: AGAIN_MS, detail: sayingOf(task) }
   }
+  // Until the swarm has begun with an update, or with going back from one, what runs is of another spec.
+  if (specOf(task) !== labels[LABEL.spec]) {
+    return { ...common, state: 'starting', againMs: AGAIN_MS, detail: 'the swarm is about to replace its task' }
+  }
   const updating = service.UpdateStatus?.State === 'updating'
   if (updating) return { ...common, state: 'starting', againMs: AGAIN_MS, detail: 'the swarm watches its new task' }
   const node = nodes.get(task.NodeID ?? '')
@@ -76,6 +80,10 @@ export function addressOf(node: Node): ReturnType<typeof parseIpv6> | null {
 export function current(tasks: readonly Task[]): Task | null {
   const latest = tasks.toSorted((a, b) => b.CreatedAt.localeCompare(a.CreatedAt))
   return latest.find(({ DesiredState }) => DesiredState === 'running' || DesiredState === 'ready') ?? latest[0] ?? null
+}
+
+function specOf({ Spec }: Task): string | undefined {
+  return Spec.ContainerSpec?.Labels?.[LABEL.spec]
 }
 
 function conditionOf({ Spec }: Service): string {

@@ -68,7 +68,7 @@ export function specification(
 }
 
 function taskTemplate(
-  plan: Omit<Plan, 'spec'>,
+  plan: Plan,
   settings: SwarmSettings,
   api: string,
   idOf: (name: string) => string,
@@ -105,10 +105,16 @@ function loggingOf({ log }: ServiceSpec): Record<string, string> {
   return { 'max-size': String(mostBytes), 'max-file': String(files) }
 }
 
-function containerSpec({ order, labels }: Omit<Plan, 'spec'>, service: ServiceSpec): Record<string, unknown> {
+function containerSpec({ order, labels, spec }: Plan, service: ServiceSpec): Record<string, unknown> {
   return {
     Image: service.image,
-    Labels: { ...service.labels, ...labels, [LABEL.role]: TASK_ROLE, [LABEL.place]: JSON.stringify(placeOf(order)) },
+    Labels: {
+      ...service.labels,
+      ...labels,
+      [LABEL.spec]: spec,
+      [LABEL.role]: TASK_ROLE,
+      [LABEL.place]: JSON.stringify(placeOf(order)),
+    },
     Hostname: order.name,
     ...(service.entrypoint === undefined ? {} : { Command: service.entrypoint }),
     ...(service.command === undefined ? {} : { Args: service.command }),

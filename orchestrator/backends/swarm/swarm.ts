@@ -121,14 +121,11 @@ function swarmBackend(settings: SwarmSettings, context: BackendContext): Backend
         await engine.quiet(signal)
         await generations.accept(id, generation)
         const labels = labelsOf(installation, id)
-        for (const service of await engine.services(labels, signal)) {
-          const theirs = Number(service.Spec.Labels[LABEL.generation] ?? 0)
-          if (theirs > generation) {
-            throw new OrchestratorError(
-              'stale-generation',
-              `${id}: generation ${generation} is older than ${theirs}, which the swarm has`,
-            )
-          }
+        const service = await engine.service(nameOf(installation, id), signal)
+        const theirs = Number(service?.Spec.Labels[LABEL.generation] ?? 0)
+        if (theirs > generation) {
+          const message = `${id}: generation ${generation} is older than ${theirs}, which the swarm has`
+          throw new OrchestratorError('stale-generation', message)
         }
         await making.unmake(id, signal)
         await ended(engine, labels, clock, signal)
@@ -159,14 +156,22 @@ function swarmBackend(settings: SwarmSettings, context: BackendContext): Backend
   }
 }
 
-/** All services of ours. */
+/** All services of ours, and what is left of those whose beginning or end was cut off. */
 async function listed(engine: SwarmEngine, installation: string, signal: AbortSignal): Promise<readonly Observed[]> {
   const labels = { [LABEL.installation]: installation }
+  // First: a service is made after its network.
+  const networks = await engine.networks({ label: pairsOf(labels) }, signal)
   const services = await engine.services(labels, signal)
-  if (services.length === 0) return []
+  const known = new Set(services.map(({ Spec }) => Spec.Labels[LABEL.instance]))
+  const halves = networks.flatMap(({ labels: { [LABEL.instance]: instance } }): Observed[] => {
+    if (instance === undefined || known.has(instance)) return []
+    const detail = 'of it there is a network and no service'
+    return [{ instance: instance as InstanceId, generation: 0, state: 'stopped', address: null, detail }]
+  })
+  if (services.length === 0) return halves
   const tasks = Map.groupBy(await engine.tasks({ label: pairsOf(labels) }, signal), ({ ServiceID }) => ServiceID)
   const nodes = await nodesById(engine, signal)
-  return services.map((service) => observe(service, tasks.get(service.ID) ?? [], nodes))
+  return [...services.map((service) => observe(service, tasks.get(service.ID) ?? [], nodes)), ...halves]
 }
 
 async function nodesById(engine: SwarmEngine, signal: AbortSignal) {

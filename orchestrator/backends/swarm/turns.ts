@@ -17,11 +17,24 @@ export function createTurns(): Turns {
       })()
       const settled = turn.catch(() => {})
       last.set(instance, settled)
-      try {
-        return await turn
-      } finally {
+      void settled.then(() => {
         if (last.get(instance) === settled) last.delete(instance)
-      }
+      })
+      return await givenUp(turn, signal)
     },
+  }
+}
+
+/** Resolves with the work, or rejects when the signal is aborted; the work goes on. */
+export async function givenUp<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return await work
+  const { promise: ended, reject } = Promise.withResolvers<never>()
+  const onAbort = () => reject(signal.reason)
+  if (signal.aborted) throw signal.reason
+  signal.addEventListener('abort', onAbort, { once: true })
+  try {
+    return await Promise.race([work, ended])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
   }
 }

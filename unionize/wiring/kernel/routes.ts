@@ -206,6 +206,19 @@ export function routeOf(reply: Message): Route {
   }
 }
 
+/**
+ * Of an RTM_NEWROUTE only where it leads, its bytes in hexadecimal: thousands are compared at once. null: it is not of this
+ * protocol, or not to one address through one next hop.
+ */
+export function hopIn({ body }: Message, protocol: number): { readonly to: string; readonly via: string } | null {
+  const header = sized(body, RTMSG)
+  if (header.readUInt8(5) !== protocol) return null
+  const attributes = attributesIn(header.subarray(RTMSG))
+  const [to, via] = [attributes.get(RTA_DST), attributes.get(RTA_GATEWAY)]
+  if (to === undefined || via === undefined || header.readUInt8(1) !== to.length * 8) return null
+  return { to: to.toString('hex'), via: via.toString('hex') }
+}
+
 /** IPv4 asks for the narrower scope where there is no gateway (ip-route(8)). */
 function newRoute(flags: number, wish: RouteWish): Buffer {
   const onLink = wish.family === 'ipv4' && wish.via === undefined

@@ -26,8 +26,11 @@ export interface BootContent {
 
 /** Before the outputs on a line of the machine's console, in base64. */
 export const OUTPUTS_MARK = 'orchestrator-outputs: '
-/** Bytes of outputs that a machine tells: some providers keep 64 KiB of console, which hold them once in base64. */
-export const OUTPUTS_BYTES = 32 * 1024
+/**
+ * Bytes of outputs that a machine tells: some providers keep 64 KiB of console, which hold them once in base64. A multiple
+ * of three: one byte more makes a longer text.
+ */
+export const OUTPUTS_BYTES = 30_000
 
 /**
  * Everything that makes a machine the instance: a unit for each service that keeps its container running, what these are
@@ -139,7 +142,7 @@ last='' round=0
 while :; do
   text=$(dd if="$file" iflag=nofollow,nonblock,fullblock bs=${OUTPUTS_BYTES + 1} count=1 2>/dev/null | base64 -w 0)
   round=$((round + 1))
-  if [ -n "$text" ] && [ \${#text} -le ${4 * Math.ceil(OUTPUTS_BYTES / 3)} ]; then
+  if [ -n "$text" ] && [ \${#text} -le ${(OUTPUTS_BYTES / 3) * 4} ]; then
     if [ "$text" != "$last" ] || [ "$round" -ge 120 ]; then
       printf '\\n%s%s\\n' '${OUTPUTS_MARK}' "$text" >/dev/console
       last=$text round=0

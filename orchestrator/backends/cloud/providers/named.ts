@@ -5,6 +5,7 @@ import type { Price } from '../../../domain/price.ts'
 import type { TargetCheck } from '../../backend.ts'
 import type { CloudMachine, MachineOrder, Provider, ProviderContext } from '../provider.ts'
 import { createRecent } from './recent.ts'
+import { createTidying } from './tidying.ts'
 import { createTurns } from './turns.ts'
 
 /** A machine, and which firewall holds for it. */
@@ -36,7 +37,8 @@ export interface NamedApi {
   firewalls(signal: AbortSignal): Promise<readonly Firewall[]>
   /** That admits the address alone; makes it where there is none. */
   firewall(admit: string, address: string, signal: AbortSignal): Promise<string>
-  eraseFirewall(firewall: Firewall, signal: AbortSignal): Promise<void>
+  /** @param ending ids of machines that are being deleted. @returns whether it is gone: one of them may still hold it */
+  eraseFirewall(firewall: Firewall, ending: ReadonlySet<string>, signal: AbortSignal): Promise<boolean>
   /** What else was made for machines. Called while nothing is being made. */
   tidyRest?(signal: AbortSignal): Promise<void>
   /** What sizes cost here. */
@@ -81,23 +83,47 @@ export function namedProvider(what: string, api: NamedApi, context: ProviderCont
     }
     if (first !== undefined) return first
     const admit = admitKey(order.admit)
-    const firewall = await api.firewall(admit, order.admit, signal)
+    const firewall = await turns.oneByOne(`firewall ${admit}`, () => api.firewall(admit, order.admit, signal), signal)
     const made = await api.make(name, order, admit, firewall, signal)
     recent.made(made)
     return made
   }
 
+  const tidying = createTidying(
+    async (signal) => {
+      const listed = await api.machines(signal)
+      const machines = recent.completed(listed)
+      // What the list does not show yet may need any of them.
+      if (machines.length > listed.length) return true
+      const ending = new Set(machines.filter(({ state }) => state === 'ending').map(({ id }) => id))
+      const used = new Set(listed.filter(({ id }) => !ending.has(id)).map(({ admit }) => admit))
+      let left = false
+      for (const firewall of await api.firewalls(signal)) {
+        if (!used.has(firewall.admit) && !(await api.eraseFirewall(firewall, ending, signal))) left = true
+      }
+      await api.tidyRest?.(signal)
+      return left
+    },
+    turns,
+    context,
+  )
+
   return {
     async list(signal) {
       const listed = recent.completed(await api.machines(signal))
       await hearPrices(signal)
+      await tidying.again(signal)
       return listed
     },
 
     async create(order, signal) {
       if (order.spot)
         throw new InvalidInput('options.spot', `${what} sells no machines at a market's price; leave it out`)
-      return await turns.oneByOne(order.instance, () => turns.together(() => make(order, signal), signal), signal)
+      return await turns.oneByOne(
+        `instance ${order.instance}`,
+        () => tidying.making(() => make(order, signal), signal),
+        signal,
+      )
     },
 
     async delete(id, signal) {
@@ -105,18 +131,7 @@ export function namedProvider(what: string, api: NamedApi, context: ProviderCont
       recent.deleted(id)
     },
 
-    async tidy(signal) {
-      await turns.alone(async () => {
-        const machines = await api.machines(signal)
-        // What the list does not show yet may need any of them.
-        if (recent.completed(machines).length > machines.length) return
-        const used = new Set(machines.map(({ admit }) => admit))
-        for (const firewall of await api.firewalls(signal)) {
-          if (!used.has(firewall.admit)) await api.eraseFirewall(firewall, signal)
-        }
-        await api.tidyRest?.(signal)
-      }, signal)
-    },
+    tidy: tidying.tidy,
 
     async console(_, signal) {
       signal.throwIfAborted()

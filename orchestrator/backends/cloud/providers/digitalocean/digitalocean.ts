@@ -167,7 +167,13 @@ export function createDigitalocean(
       return answered('POST /firewalls', firewall, (await send('POST', '/firewalls', signal, body)).body).firewall.id
     },
 
-    eraseFirewall: ({ id }, signal) => gone(send('DELETE', `/firewalls/${id}`, signal)),
+    async eraseFirewall({ id, admit }, ending, signal) {
+      // DigitalOcean takes it away from droplets that have it: it is asked once more, in another way, whether there are some.
+      const holders = await dropletsOf(`tag_name=${encodeURIComponent(admitTag(installation, admit))}`, signal)
+      if (holders.some((one) => !ending.has(String(one.id)))) return false
+      await gone(send('DELETE', `/firewalls/${id}`, signal))
+      return true
+    },
 
     /** Tags stay when the last droplet that had them is gone. */
     async tidyRest(signal) {

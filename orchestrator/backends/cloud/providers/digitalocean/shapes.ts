@@ -13,7 +13,7 @@ const dropletShape = z.object({
   status: z.enum(['new', 'active', 'off', 'archive']),
   created_at: z.iso.datetime(),
   tags: z.array(z.string()),
-  networks: z.object({ v6: z.array(z.object({ ip_address: z.string(), type: z.string() })).default([]) }),
+  networks: z.object({ v6: z.array(z.object({ ip_address: z.ipv6(), type: z.string() })).default([]) }),
 })
 export type Droplet = z.output<typeof dropletShape>
 

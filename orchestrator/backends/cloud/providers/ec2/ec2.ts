@@ -11,6 +11,7 @@ import {
 } from '../../provider.ts'
 import { parse } from '../../settings.ts'
 import { createRecent, KNOWN_BETTER_MS } from '../recent.ts'
+import { createTidying } from '../tidying.ts'
 import { createTurns } from '../turns.ts'
 import { createClient, type Keys } from './calls/client.ts'
 import { type Ec2Machine, machineCalls } from './calls/machines.ts'
@@ -119,11 +120,27 @@ export function createEc2(settings: Ec2Settings, context: ProviderContext, limit
     return machine
   }
 
+  const tidying = createTidying(
+    async (signal) => {
+      const alive = (await listed(signal)).filter(({ state }) => state !== 'terminated')
+      const known = recent.completed(alive.flatMap(cloudMachine))
+      // What the list does not show yet may be in any of them.
+      if (known.length > alive.length) return true
+      const ending = new Set(known.filter(({ state }) => state === 'ending').map(({ id }) => id))
+      const staying = alive.filter(({ id }) => !ending.has(id))
+      const gone = await groups.remove(new Set(staying.flatMap((machine) => machine.groups)), signal)
+      return !gone || (staying.length === 0 && !(await network.remove(signal)))
+    },
+    turns,
+    context,
+  )
+
   return {
     async list(signal) {
       const all = await listed(signal)
       const failed = all.filter((machine) => machine.state === 'terminated' && isFailed(machine, clock.now()))
       const told = all.filter(({ state }) => state !== 'terminated').flatMap(cloudMachine)
+      await tidying.again(signal)
       return recent.completed([
         ...told,
         ...failed
@@ -136,7 +153,7 @@ export function createEc2(settings: Ec2Settings, context: ProviderContext, limit
       try {
         return await turns.oneByOne(
           `instance ${order.instance}`,
-          () => turns.together(() => make(order, signal), signal),
+          () => tidying.making(() => make(order, signal), signal),
           signal,
         )
       } catch (error) {
@@ -167,16 +184,7 @@ export function createEc2(settings: Ec2Settings, context: ProviderContext, limit
       recent.deleted(id)
     },
 
-    async tidy(signal) {
-      await turns.alone(async () => {
-        const alive = (await listed(signal)).filter(({ state }) => state !== 'terminated')
-        const known = recent.completed(alive.flatMap(cloudMachine))
-        // What the list does not show yet may be in any of them.
-        if (known.length > alive.length) return
-        await groups.remove(new Set(alive.flatMap((machine) => machine.groups)), signal)
-        if (known.length === 0) await network.remove(signal)
-      }, signal)
-    },
+    tidy: tidying.tidy,
 
     async console(id, signal) {
       try {

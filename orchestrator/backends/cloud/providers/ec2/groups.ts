@@ -11,8 +11,8 @@ const ADMIT = 'orchestrator-admit'
 export interface Groups {
   /** The group that admits this address alone; made if there is none. */
   admitting(address: string, vpc: string, signal: AbortSignal): Promise<string>
-  /** Removes those of ours that no machine uses. @param used ids of groups */
-  remove(used: ReadonlySet<string>, signal: AbortSignal): Promise<void>
+  /** Removes those of ours that no machine uses. @param used ids of groups. @returns whether all of them are gone */
+  remove(used: ReadonlySet<string>, signal: AbortSignal): Promise<boolean>
   /** The next one looks anew: somebody else changed them. */
   forget(): void
 }
@@ -56,9 +56,11 @@ export function createGroups(calls: NetworkCalls, installation: string, turns: T
     },
     async remove(used, signal) {
       known.clear()
+      let all = true
       for (const { id } of await calls.groups(ours, signal)) {
-        if (!used.has(id)) await unlessUsed(calls.deleteGroup(id, signal))
+        if (!used.has(id) && !(await unlessUsed(calls.deleteGroup(id, signal)))) all = false
       }
+      return all
     },
     forget() {
       known.clear()

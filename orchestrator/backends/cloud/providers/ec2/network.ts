@@ -19,8 +19,8 @@ export interface Network {
   place(signal: AbortSignal): Promise<Place>
   /** The same without making anything; null: it is still to be made. */
   existing(signal: AbortSignal): Promise<Place | null>
-  /** Removes what we made, as far as nothing is in it any more. */
-  remove(signal: AbortSignal): Promise<void>
+  /** Removes what we made. @returns whether all is gone: a machine that is being deleted may still be in it */
+  remove(signal: AbortSignal): Promise<boolean>
   /** The next one looks anew: somebody else changed it. */
   forget(): void
 }
@@ -116,14 +116,19 @@ export function createNetwork(
       known = null
     },
     async remove(signal) {
-      if (settings.subnet !== undefined) return
+      if (settings.subnet !== undefined) return true
       known = null
-      for (const { id } of await calls.subnets(ours, {}, signal)) await unlessUsed(calls.deleteSubnet(id, signal))
+      for (const { id } of await calls.subnets(ours, {}, signal)) {
+        if (!(await unlessUsed(calls.deleteSubnet(id, signal)))) return false
+      }
       for (const { id, vpcs } of await calls.gateways(ours, signal)) {
         for (const vpc of vpcs) await unlessUsed(calls.detachGateway(id, vpc, signal))
-        await unlessUsed(calls.deleteGateway(id, signal))
+        if (!(await unlessUsed(calls.deleteGateway(id, signal)))) return false
       }
-      for (const { id } of await calls.vpcs(ours, signal)) await unlessUsed(calls.deleteVpc(id, signal))
+      for (const { id } of await calls.vpcs(ours, signal)) {
+        if (!(await unlessUsed(calls.deleteVpc(id, signal)))) return false
+      }
+      return true
     },
   }
 }
@@ -135,12 +140,16 @@ async function unlessThere(making: Promise<void>): Promise<void> {
   })
 }
 
-/** What is still used goes with a later {@link Network.remove}; what is gone already is as it should be. */
-export async function unlessUsed(removal: Promise<void>): Promise<void> {
-  await removal.catch((error: unknown) => {
-    if (!saysSo(error, /^(DependencyViolation|InvalidGroup\.InUse|ResourceInUse|Gateway\.NotAttached)$|\.NotFound$/))
-      throw error
-  })
+/** What is gone already is as it should be. @returns whether it is gone: false when something still uses it */
+export async function unlessUsed(removal: Promise<void>): Promise<boolean> {
+  try {
+    await removal
+    return true
+  } catch (error) {
+    if (saysSo(error, /^Gateway\.NotAttached$|\.NotFound$/)) return true
+    if (saysSo(error, /^(DependencyViolation|InvalidGroup\.InUse|ResourceInUse)$/)) return false
+    throw error
+  }
 }
 
 /** Whoever comes after a race or a crash takes the same one. */

@@ -171,11 +171,14 @@ export function createHetzner(settings: HetznerSettings, context: ProviderContex
       return String(made.firewall.id)
     },
 
-    async eraseFirewall({ id }, signal) {
-      await gone(send('DELETE', `/firewalls/${id}`, signal)).catch((error: unknown) => {
-        // A server that is being deleted may still have it: the next time, then.
+    async eraseFirewall({ id }, _, signal) {
+      try {
+        await gone(send('DELETE', `/firewalls/${id}`, signal))
+        return true
+      } catch (error) {
         if (codeOf(error) !== 'resource_in_use') throw error
-      })
+        return false
+      }
     },
 
     async prices(signal) {
@@ -240,7 +243,7 @@ function ofName(found: Server, { instance, generation }: MachineOrder): CloudMac
 }
 
 function bare(found: Server) {
-  const address = found.public_net.ipv6?.ip.replace(/::\/64$/, '::1') ?? null
+  const address = found.public_net.ipv6?.ip.replace(/::\/\d+$/, '::1') ?? null
   const state = STATES[found.status] ?? ('starting' as const)
   return { id: String(found.id), state, address, createdAt: Date.parse(found.created) }
 }

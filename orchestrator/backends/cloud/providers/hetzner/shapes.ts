@@ -13,7 +13,7 @@ const serverShape = z.object({
   created: z.iso.datetime({ offset: true }),
   labels: z.record(z.string(), z.string()),
   /** `ip`: the /64 of the server; the host itself is `::1` of it. */
-  public_net: z.object({ ipv6: z.object({ ip: z.string() }).nullable() }),
+  public_net: z.object({ ipv6: z.object({ ip: z.cidrv6() }).nullable() }),
 })
 export type Server = z.output<typeof serverShape>
 

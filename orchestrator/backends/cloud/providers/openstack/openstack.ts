@@ -83,7 +83,13 @@ export function createOpenStack(settings: OpenStackSettings, context: ProviderCo
 
   return {
     async list(signal) {
-      return (await nova.servers([ours], signal)).map(machineOf)
+      const all = [...(await nova.servers([ours], signal))]
+      for (const [at, server] of all.entries()) {
+        // Why no host was found for it is told of single servers alone.
+        if (server.status !== 'ERROR' || server.fault !== undefined) continue
+        all[at] = (await nova.server(server.id, signal)) ?? server
+      }
+      return all.map(machineOf)
     },
 
     async create(order, signal) {

@@ -1,4 +1,5 @@
 import { InvalidInput } from '../../../../../common/errors.ts'
+import { Refused } from '../../http.ts'
 import type { Turns } from '../turns.ts'
 import type { Neutron, Port } from './neutron.ts'
 import type { OpenStackSettings } from './settings.ts'
@@ -31,6 +32,13 @@ export function createPlacing(
 ): Placing {
   const ours = { description: `orchestrator-installation=${installation}` }
   const prefix = `orchestrator-${installation}`
+  /** The network and the groups by the addresses that they admit, as long as nobody removes them. */
+  let place: Place | null = null
+  const groups = new Map<string, string>()
+  const forget = () => {
+    place = null
+    groups.clear()
+  }
   const portName = (instance: string) => `${prefix}-${instance}`
   const first = <T extends { readonly id: string }>(things: readonly T[]): T | undefined =>
     things.toSorted((a, b) => (a.id < b.id ? -1 : 1))[0]
@@ -101,9 +109,16 @@ export function createPlacing(
     const name = portName(instance)
     const known = first(await neutron.ports({ ...ours, name }, signal))
     if (known !== undefined) return known
-    const place = await (settings.network === undefined ? made(signal) : given(signal))
-    const security_groups = [await group(admit, signal)]
-    return await neutron.createPort({ name, ...ours, ...place, security_groups }, signal)
+    const found = groups.get(admit) ?? (await group(admit, signal))
+    groups.set(admit, found)
+    place ??= await (settings.network === undefined ? made(signal) : given(signal))
+    try {
+      return await neutron.createPort({ name, ...ours, ...place, security_groups: [found] }, signal)
+    } catch (error) {
+      // Somebody may have removed what we remember.
+      if (error instanceof Refused) forget()
+      throw error
+    }
   }
 
   const removeNetwork = async (signal: AbortSignal): Promise<void> => {
@@ -130,9 +145,10 @@ export function createPlacing(
         const idle = all.filter(({ name, device_id }) => device_id === '' && !used.has(name))
         for (const { id } of idle) await neutron.delete('ports', id, signal)
         const left = all.filter((port) => !idle.includes(port))
-        const groups = new Set(left.flatMap((port) => port.security_groups))
+        const inUse = new Set(left.flatMap((port) => port.security_groups))
+        forget()
         for (const { id } of await neutron.groups(ours, signal)) {
-          if (!groups.has(id)) await neutron.delete('security-groups', id, signal)
+          if (!inUse.has(id)) await neutron.delete('security-groups', id, signal)
         }
         if (left.length === 0 && settings.network === undefined) await removeNetwork(signal)
       }, signal),

@@ -1,8 +1,9 @@
+import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { HostUnreachable, InvalidInput, NoRoom, OrchestratorError } from '../../../../../common/errors.ts'
 import { type Answer, type Call, createHttp, type Refused } from '../../http.ts'
 import type { ProviderContext } from '../../provider.ts'
-import { authentication, type OpenStackSettings } from './settings.ts'
+import { authentication, type OpenStackCredential, type OpenStackSettings } from './settings.ts'
 
 /** The services that we talk to, by their types in the catalog. */
 export type Service = 'compute' | 'network' | 'image'
@@ -54,6 +55,8 @@ const tokenShape = z.looseObject({
 
 interface Token {
   readonly text: string
+  /** Digest of the credential that it was got with. */
+  readonly of: string
   /** Epoch ms. */
   readonly until: number
   readonly scope: Scope
@@ -65,17 +68,22 @@ export function createSession(settings: OpenStackSettings, context: ProviderCont
   const http = createHttp({ target, clock, pace: context.pace, explain })
   let token: Promise<Token> | null = null
 
-  const signIn = async (signal: AbortSignal): Promise<Token> => {
-    const body = authentication(await context.credential())
+  const signIn = async (credential: OpenStackCredential, signal: AbortSignal): Promise<Token> => {
+    const body = authentication(credential)
     const url = `${settings.authUrl}/auth/tokens`
     const answer = await http.send({ method: 'POST', url, body, repeatable: true }, signal)
-    return readToken(answer, settings, target)
+    return { ...readToken(answer, settings, target), of: digest(credential) }
   }
-  /** One that is good for a while; asked for once, whoever waits for it. @param refused one that a service did not take */
+  /**
+   * One that is good for a while and was got with the credential as it is now; asked for once, whoever waits for it.
+   * @param refused one that a service did not take
+   */
   const current = async (signal: AbortSignal, refused?: string): Promise<Token> => {
+    const credential = await context.credential()
     const known = await token?.catch(() => null)
-    if (known && known.text !== refused && known.until - RENEW_MS > clock.now()) return known
-    const mine = signIn(signal)
+    const isGood = known && known.of === digest(credential) && known.until - RENEW_MS > clock.now()
+    if (isGood && known.text !== refused) return known
+    const mine = signIn(credential, signal)
     token = mine
     return await mine
   }
@@ -101,7 +109,13 @@ export function createSession(settings: OpenStackSettings, context: ProviderCont
   }
 }
 
-function readToken({ headers, body }: Answer, settings: OpenStackSettings, target: string): Token {
+function digest(credential: OpenStackCredential): string {
+  return createHash('sha256')
+    .update(JSON.stringify(Object.entries(credential).toSorted()))
+    .digest('hex')
+}
+
+function readToken({ headers, body }: Answer, settings: OpenStackSettings, target: string): Omit<Token, 'of'> {
   const text = headers.get('x-subject-token')
   const parsed = tokenShape.safeParse(body)
   if (text === null || !parsed.success) {

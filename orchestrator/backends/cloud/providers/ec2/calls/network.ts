@@ -129,7 +129,10 @@ export function networkCalls({ call, required, wouldBe, ask }: Client) {
         const answer = await call(new DescribeSubnetsCommand({ ...ask(tags, more), NextToken }), signal)
         const items = (answer.Subnets ?? []).flatMap((subnet) => {
           const { SubnetId, VpcId, AvailabilityZone, Tags, Ipv6CidrBlockAssociationSet: blocks } = subnet
-          const ipv6 = (blocks ?? []).some((block) => block.Ipv6CidrBlockState?.State === 'associated')
+          const ipv6 = (blocks ?? []).some(
+            ({ Ipv6CidrBlock, Ipv6CidrBlockState: state }) =>
+              Ipv6CidrBlock !== undefined && !/^(disassociat|fail)/.test(state?.State ?? ''),
+          )
           return SubnetId === undefined || VpcId === undefined
             ? []
             : [{ id: SubnetId, vpc: VpcId, zone: AvailabilityZone ?? '', tags: plain(Tags), ipv6 }]

@@ -1,0 +1,46 @@
+import { chmodSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { run } from './command.ts'
+
+/**
+ * Makes certificates as an operator does for engines that are asked over the network: `ca.pem`; `server.pem` for these
+ * addresses; `client.pem`; and `stranger-client.pem`, of another authority; each with its `-key.pem`.
+ */
+export async function swarmCertificates(folder: string, addresses: readonly string[]): Promise<void> {
+  await authority(folder, 'ca')
+  await authority(folder, 'stranger')
+  const names = addresses.map((address) => `IP:${address}`).join(',')
+  await signed(folder, 'server', 'ca', `subjectAltName=${names}\nextendedKeyUsage=serverAuth\n`)
+  await signed(folder, 'client', 'ca', 'extendedKeyUsage=clientAuth\n')
+  await signed(folder, 'stranger-client', 'stranger', 'extendedKeyUsage=clientAuth\n')
+}
+
+const KEY = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes']
+const DAYS = ['-days', '30']
+
+async function authority(folder: string, name: string): Promise<void> {
+  const file = (what: string) => join(folder, `${name}${what}.pem`)
+  await run('openssl', [
+    'req',
+    '-x509',
+    ...KEY,
+    ...DAYS,
+    '-subj',
+    `/CN=${name}`,
+    '-keyout',
+    file('-key'),
+    '-out',
+    file(''),
+  ])
+}
+
+async function signed(folder: string, name: string, by: string, extension: string): Promise<void> {
+  const path = (what: string) => join(folder, what)
+  writeFileSync(path(`${name}.ext`), extension)
+  const request = ['-keyout', path(`${name}-key.pem`), '-out', path(`${name}.csr`)]
+  await run('openssl', ['req', ...KEY, '-subj', `/CN=${name}`, ...request])
+  const authorities = ['-CA', path(`${by}.pem`), '-CAkey', path(`${by}-key.pem`), '-CAcreateserial']
+  const files = ['-in', path(`${name}.csr`), '-extfile', path(`${name}.ext`), '-out', path(`${name}.pem`)]
+  await run('openssl', ['x509', '-req', ...authorities, ...DAYS, ...files])
+  chmodSync(path(`${name}-key.pem`), 0o600)
+}

@@ -1,0 +1,97 @@
+import assert from 'node:assert/strict'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, it } from 'node:test'
+import { backend as kind } from '../../orchestrator/backends/cloud/cloud.ts'
+import type { HostName } from '../../orchestrator/domain/host.ts'
+import { cloudContext } from '../support/cloud-backend.ts'
+import { type Exchange, replayed } from '../support/exchanges.ts'
+import { IRRELEVANT, scenarios, withoutPauses } from '../support/openstack-scenarios.ts'
+
+const FIXTURES = join(import.meta.dirname, '../fixtures/openstack')
+
+interface Recording {
+  /** Epoch ms: tokens in it end some time after. */
+  readonly recordedAt: number
+  readonly credential: Readonly<Record<string, string>>
+  readonly settings: unknown
+  readonly exchanges: readonly Exchange[]
+}
+
+const read = (name: string) => JSON.parse(readFileSync(join(FIXTURES, `${name}.json`), 'utf8')) as Recording
+
+/** Time passes with each wait, and nobody waits. */
+function quickClock(start: number) {
+  let now = start
+  return {
+    now: () => now,
+    async wait(ms: number) {
+      now += ms
+    },
+  }
+}
+
+async function replay(name: string, change: (exchanges: readonly Exchange[]) => readonly Exchange[] = (all) => all) {
+  const { recordedAt, credential, settings, exchanges } = read(name)
+  const scenario = scenarios.find((one) => one.name === name) ?? assert.fail(`no scenario ${name}`)
+  await replayed(change(exchanges), IRRELEVANT, async () => {
+    const backend = await kind.create(
+      settings,
+      cloudContext(() => credential, { clock: quickClock(recordedAt) }),
+    )
+    await scenario.run(backend)
+  })
+}
+
+describe('what was recorded of a real OpenStack, word for word', () => {
+  withoutPauses()
+  it('is there for every scenario, and for no other', () => {
+    const names = readdirSync(FIXTURES).map((file) => file.replace(/\.json$/, ''))
+    assert.deepEqual(names.toSorted(), scenarios.map(({ name }) => name).toSorted())
+  })
+  for (const { name } of scenarios) it(name, () => replay(name))
+
+  it('takes no other call, none too few and none too many', async () => {
+    const last = (all: readonly Exchange[]) => all.slice(0, -1)
+    await assert.rejects(replay('life', last))
+    await assert.rejects(
+      replay('life', (all) => [...all, ...all.slice(-1)]),
+      /not all calls/,
+    )
+    const renamed = (all: readonly Exchange[]) =>
+      all.map((one) => (one.method === 'DELETE' ? { ...one, url: `${one.url}x` } : one))
+    await assert.rejects(replay('life', renamed), assert.AssertionError)
+  })
+
+  it('holds no token and no secret', () => {
+    for (const { name } of scenarios) {
+      const text = readFileSync(join(FIXTURES, `${name}.json`), 'utf8')
+      assert.doesNotMatch(text, /gAAAA|correct horse|"password": "(?!<)|"secret": "(?!<)/, name)
+    }
+  })
+
+  it('a credential that is rotated is used from the next call on', async () => {
+    const { recordedAt, credential, settings, exchanges } = read('check-of-a-reader')
+    const [signIn] = exchanges
+    assert.ok(signIn !== undefined)
+    const again = JSON.parse(JSON.stringify(signIn).replaceAll('<password>', 'another')) as Exchange
+    let given = credential
+    await replayed([...exchanges, again, ...exchanges.slice(1)], IRRELEVANT, async () => {
+      const context = cloudContext(() => given, { clock: quickClock(recordedAt) })
+      const backend = await kind.create(settings, context)
+      const check = () => backend.check?.({ name: 'one' as HostName }, new AbortController().signal)
+      await check()
+      given = { ...credential, password: 'another' }
+      await check()
+    })
+  })
+
+  it('a token that a service no longer takes is renewed once', async () => {
+    const { exchanges } = read('given-network')
+    const [signIn, first, ...rest] = exchanges
+    assert.ok(signIn !== undefined && first !== undefined)
+    const refusal = { ...first, status: 401, answer: { error: { message: 'The token has expired' } } }
+    await replay('given-network', () => [signIn, refusal, signIn, first, ...rest])
+    await assert.rejects(replay('given-network', () => [signIn, refusal, signIn, refusal]))
+  })
+})
