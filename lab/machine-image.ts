@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { run } from './command.ts'
 import type { Say } from './engine.ts'
@@ -62,6 +62,7 @@ export async function machineImage(image: MachineImage, say: Say, signal?: Abort
   const began = performance.now()
   say(`making the disk of machines with mmdebstrap, once (half a minute, ${suite}) …`)
   mkdirSync(folder, { recursive: true })
+  removeBroken(folder)
   const partial = `${root}.${process.pid}.partial`
   try {
     await run(
@@ -81,4 +82,12 @@ export async function machineImage(image: MachineImage, say: Say, signal?: Abort
   }
   say(`made the disk of machines in ${((performance.now() - began) / 1000).toFixed(1)} s`)
   return root
+}
+
+/** What a run left that was killed while it made one. */
+function removeBroken(folder: string): void {
+  for (const name of readdirSync(folder)) {
+    const pid = /\.(\d+)\.partial$/.exec(name)?.[1]
+    if (pid !== undefined && !existsSync(`/proc/${pid}`)) rmSync(join(folder, name), { recursive: true, force: true })
+  }
 }

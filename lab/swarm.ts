@@ -192,6 +192,8 @@ async function startNode(options: SwarmOptions, n: number): Promise<SwarmNode> {
     connect: (namespace) => plug(fabricOf(prefix), namespace, n, signal),
   }
   const engine = await LabEngine.open(nodePrefix(prefix, n), () => {}, signal, true, shape)
+  // Tasks of a former swarm, which ended with their engine.
+  await engine.docker.pruneContainers()
   const namespace = engineNamespace(nodePrefix(prefix, n))
   return { name, address, namespace, engine, manager: n <= options.managers }
 }

@@ -38,7 +38,7 @@ export interface OpenStackMachine {
 /** Boots and sets up a new one; what a killed run left is removed first. @throws LabError with the end of its log */
 export async function openStackMachine(say: Say, signal?: AbortSignal): Promise<OpenStackMachine> {
   const rootfs = await openStackRootfs(say, signal)
-  await remove()
+  await removeOpenStackMachine()
   const began = performance.now()
   say('setting up OpenStack (minutes) …')
   await makeNamespace(signal)
@@ -46,11 +46,11 @@ export async function openStackMachine(say: Say, signal?: AbortSignal): Promise<
   try {
     await setUp(machine, signal)
   } catch (error) {
-    await remove()
+    await removeOpenStackMachine()
     throw error
   }
   say(`OpenStack is set up after ${((performance.now() - began) / 1000).toFixed(0)} s`)
-  return { rootfs, close: remove }
+  return { rootfs, close: removeOpenStackMachine }
 }
 
 /** Its disk, apart from the packages. */
@@ -141,8 +141,8 @@ async function setUp(machine: LabProcess, signal: AbortSignal | undefined): Prom
   throw new LabError('setup-failed', `OpenStack: ${outcome}; its log ends:\n${readFileSync(log, 'utf8').slice(-3000)}`)
 }
 
-/** Also what a killed run left. */
-async function remove(): Promise<void> {
+/** Removes it with all that it left; also what a killed run left. */
+export async function removeOpenStackMachine(): Promise<void> {
   await removeNamespaces(PREFIX)
   const groups = existsSync(CGROUPS) ? readdirSync(CGROUPS).map((name) => join(CGROUPS, name, OPENSTACK_NAMESPACE)) : []
   // What was killed leaves its group a moment later.

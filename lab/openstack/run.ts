@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { globSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import { OPENSTACK_NAMESPACE, openStackMachine } from './machine.ts'
+import { OPENSTACK_NAMESPACE, openStackMachine, removeOpenStackMachine } from './machine.ts'
 
 const usage = `npm run test:openstack [-- OPTIONS] [PART…]
 
@@ -12,14 +12,25 @@ cache, 2 GB of disk.
 PART      the beginning of a test file's name; all unless named
 --record  writes what passed between us and it to test/fixtures/openstack, for the ordinary tests to replay
 --keep    leaves it running; the next run removes it
+--remove  only removes one that was kept
 `
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { record: { type: 'boolean' }, keep: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+  options: {
+    record: { type: 'boolean' },
+    keep: { type: 'boolean' },
+    remove: { type: 'boolean' },
+    help: { type: 'boolean', short: 'h' },
+  },
 })
 if (values.help) {
   process.stdout.write(usage)
+  process.exit(0)
+}
+
+if (values.remove) {
+  await removeOpenStackMachine()
   process.exit(0)
 }
 

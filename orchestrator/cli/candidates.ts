@@ -49,6 +49,7 @@ async function matching(source: CandidateSource, line: Line, current: string): P
   if (line.verb === null) return verbsOf(program).map((command) => command.name())
   const below = line.given.length === 0 ? verbsOf(line.verb).map((command) => command.name()) : []
   if (below.length > 0) return below
+  if (ofMachines(line.verb)) return await machineNames(source, line)
   const verb = line.verb.name()
   const [first] = line.given
   const above = line.verb.parent?.name()
@@ -90,6 +91,38 @@ async function asked<T>(source: CandidateSource, line: Line, question: (client: 
   const client = source.client(line.flags)
   try {
     return await question(client)
+  } finally {
+    client.close()
+  }
+}
+
+/** Below `machine`: those whose words are names of machines that there are. */
+const TAKES_MACHINES = new Set([
+  'describe',
+  'cordon',
+  'uncordon',
+  'remove',
+  'upgrade',
+  'rolling-upgrade',
+  'ssh',
+  'console',
+  'push',
+])
+/** Of those: the ones that take several. */
+const SEVERAL_MACHINES = new Set(['cordon', 'uncordon', 'rolling-upgrade'])
+
+function ofMachines(verb: Command): boolean {
+  for (let above = verb.parent; above !== null; above = above.parent) if (above.name() === 'machine') return true
+  return false
+}
+
+async function machineNames(source: CandidateSource, { verb, given, flags }: Line): Promise<readonly string[]> {
+  const name = verb?.name() ?? ''
+  if (!TAKES_MACHINES.has(name) || (given.length > 0 && !SEVERAL_MACHINES.has(name))) return []
+  const client = source.client(flags)
+  try {
+    const machines = await client.machines.list(source.signal)
+    return machines.map((machine) => machine.name).filter((one) => !given.includes(one))
   } finally {
     client.close()
   }

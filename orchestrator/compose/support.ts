@@ -27,7 +27,7 @@ const none = (prefix: string, keys: string, note: string): readonly Support[] =>
 
 const WINDOWS = 'it concerns Windows containers: take it away'
 const LABELS = 'only containers have labels here: take it away'
-const SWARM = 'it concerns Docker Swarm, which does not run instances: take it away'
+const SWARM = 'it concerns Docker Swarm alone: say it under `x-orchestrator.options` of that backend, or take it away'
 const NAMED = 'names are private to each instance: take it away'
 const OUTSIDE = 'an instance has nothing in common with what was made elsewhere: take it away'
 const NOTHING_OUTSIDE = 'an instance has nothing in common with what was made elsewhere'

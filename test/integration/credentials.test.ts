@@ -144,7 +144,7 @@ onBothStores('backends and credentials over the API', (open) => {
     await asked(call(api, 'post', '/v1/credentials/keys/test').send({}))
     await asked(set(api, SECRET, true))
     const broken = call(api, 'put', '/v1/credentials/keys').set('Content-Type', 'application/json')
-    await asked(broken.send(`{"fields": {"password": "${SECRET}" "x"}}`))
+    await asked(broken.send(`{"fields": {"password": ${SECRET}}}`))
     await asked(call(api, 'put', '/v1/credentials/keys').send({ fields: { password: [SECRET] } }))
     await asked(call(api, 'put', '/v1/credentials/keys').send({ fields: { password: SECRET }, tset: true }))
     await asked(call(api, 'get', '/v1/backends'))
@@ -152,7 +152,7 @@ onBothStores('backends and credentials over the API', (open) => {
     await asked(call(api, 'delete', '/v1/credentials/keys'))
     texts.push(JSON.stringify(await store.events({ limit: 100 })), JSON.stringify(logged))
     assert.ok(world.came.includes(SECRET), 'the backend was given it')
-    assert.doesNotMatch(texts.join('\n'), /correct-horse/)
+    assert.doesNotMatch(texts.join('\n'), /correct-/)
   })
 
   it('are tested with every backend that uses them, before they hold if that is asked for', async () => {

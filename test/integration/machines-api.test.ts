@@ -137,6 +137,13 @@ describe('machines by API and orctl', () => {
     assert.equal(machines.find('m1').cordoned, false)
   })
 
+  test('names of machines are completed where machines are meant', async () => {
+    const words = async (...line: string[]) => (await orctl('complete', '--', ...line)).out
+    assert.equal(await words('machine', 'describe', ''), 'm1\nm2\n')
+    assert.equal(await words('machine', 'cordon', 'm1', ''), 'm2\n')
+    assert.equal(await words('machine', 'add', ''), '')
+  })
+
   test('a secret goes to the machine by standard input alone', async () => {
     const file = join(directory, 'tls.key')
     writeFileSync(file, 'very secret')

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { backend as kind } from '../../orchestrator/backends/cloud/cloud.ts'
 import type { HostName } from '../../orchestrator/domain/host.ts'
-import { cloudContext } from '../support/cloud-backend.ts'
+import { cloudContext, cloudOrder } from '../support/cloud-backend.ts'
 import { type Exchange, replayed } from '../support/exchanges.ts'
 import { IRRELEVANT, scenarios, withoutPauses } from '../support/openstack-scenarios.ts'
 
@@ -68,6 +68,28 @@ describe('what was recorded of a real OpenStack, word for word', () => {
       const text = readFileSync(join(FIXTURES, `${name}.json`), 'utf8')
       assert.doesNotMatch(text, /gAAAA|correct horse|"password": "(?!<)|"secret": "(?!<)/, name)
     }
+  })
+
+  it('outputs on the console of a machine are told with the list', async () => {
+    const { recordedAt, credential, settings, exchanges } = read('console')
+    const at = exchanges.findIndex(({ url }) => url.endsWith('/action'))
+    const text = Buffer.from('{"url":"http://x"}').toString('base64')
+    const answer = { output: `Debian\r\norchestrator-outputs: ${text}\r\nlogin: ` }
+    const told = exchanges.slice(0, at + 1).map((one, index) => (index === at ? { ...one, answer } : one))
+    await replayed(told, IRRELEVANT, async () => {
+      const backend = await kind.create(
+        settings,
+        cloudContext(() => credential, { clock: quickClock(recordedAt) }),
+      )
+      const signal = new AbortController().signal
+      const one = { name: 'one' as HostName }
+      const ensure = () => backend.ensure(cloudOrder(1, 1, { outputs: true }), one, signal)
+      while ((await ensure()).state !== 'running');
+      assert.deepEqual(
+        (await backend.list(one, signal)).map(({ outputs }) => outputs),
+        ['{"url":"http://x"}'],
+      )
+    })
   })
 
   it('a credential that is rotated is used from the next call on', async () => {

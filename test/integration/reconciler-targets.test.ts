@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { after, it } from 'node:test'
+import { afterEach, it } from 'node:test'
 import { systemClock } from '../../common/clock.ts'
 import { NoRoom } from '../../common/errors.ts'
 import { parseIpv6 } from '../../common/ipv6.ts'
@@ -63,7 +63,7 @@ function farBackend(...names: string[]): Far {
 
 onBothStores('the reconciler with targets that are no hosts', (open) => {
   const running: Reconciler[] = []
-  after(() => Promise.all(running.map((reconciler) => reconciler.stop())))
+  afterEach(() => Promise.all(running.splice(0).map((reconciler) => reconciler.stop())))
 
   async function world(far: Far, resyncMs = 60_000) {
     const { store } = await open()

@@ -256,7 +256,7 @@ describe('machines that go away', () => {
     )
     assert.equal(back.generation, 1)
     const waiting = await listed(filed.instance)
-    assert.match(waiting?.detail ?? '', /waits for files that were lost with a restart/)
+    assert.match(waiting?.detail ?? '', /waits for files of its services, which were lost with a restart/)
     await running(filed)
     await gone(alone)
     await gone(filed)

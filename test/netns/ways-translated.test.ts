@@ -87,6 +87,13 @@ describe('a way to an instance at another address', () => {
     assert.equal(await result(clients[0].tcp(MY_ADDRESS, PATIENT)), 'answered')
   })
 
+  it('what the owner sends to that other address itself keeps its source, so that it ends with nothing of ours', async () => {
+    assert.equal(await result(clients[0].tcp(CLOUD)), 'silent', 'the cloud admits the home host alone')
+    lab.admit(clients[0].address)
+    assert.equal((await clients[0].tcp(CLOUD, PATIENT)).label, 'cloud')
+    lab.admit(HOME.onCloudLink)
+  })
+
   it('the server goes on to use the home host as its router for what it begins itself', async () => {
     lab.admit('::/0')
     assert.equal(await result(cloud.tcp(clients[1].address, PATIENT)), 'answered')

@@ -37,6 +37,6 @@ backendContract('cloud, OpenStack', async () => {
     // A port of the router goes with the network; the others are named after us.
     things: async () => (await things()).filter((thing) => thing !== 'ports '),
     faults,
-    faultsMs: 240_000,
+    faultsMs: 180_000,
   }
 })

@@ -63,16 +63,21 @@ async function killAtEach(
   const killAt = async (call: number, event: 'granted' | 'ended', reached: () => Promise<boolean>) => {
     const armed = s.faults.arm(fault, call)
     let hit = false
-    void armed.hit.then(() => {
+    // At once: it must not live to see that the call went wrong.
+    const killed = armed.hit.then(() => {
       hit = true
+      return orchestrator.kill()
     })
-    await host.lease(1, event)
+    const stored = host.lease(1, event)
     await until(`call ${call}, or the end of what was ${event}`, async () => hit || (await reached()), patience)
-    if (hit) await orchestrator.kill()
-    armed.end()
-    if (!hit) return false
+    if (!armed.end()) {
+      await stored
+      return false
+    }
+    await killed
     await orchestrator.start()
     await host.connect()
+    await stored
     return true
   }
   const living = async () => (await orchestrator.instances()).filter(({ state }) => state !== 'gone')

@@ -1,74 +1,51 @@
-import type { Fault, FaultInjector } from '../contract/subject.ts'
-
-/** Lists of OpenStack and the like: an object with one list in it, and perhaps links to the next page. */
-function emptied(body: string): string {
-  const parsed = JSON.parse(body) as Record<string, unknown>
-  return JSON.stringify(Object.fromEntries(Object.entries(parsed).map(([k, v]) => [k, Array.isArray(v) ? [] : v])))
-}
+import assert from 'node:assert/strict'
+import type { FaultInjector } from '../contract/subject.ts'
+import { createFaults, type Strike } from './faults.ts'
 
 /**
- * Makes calls of this process's `fetch` go wrong, whatever they are addressed to. Take it back with `restore`: others of
- * this process use the same.
- * @param faulty which calls are counted
+ * Makes calls of this process's `fetch` go wrong, for backends whose target gives out its own addresses, so that no proxy can
+ * stand before it. Take it back with `restore`: others of this process use the same.
+ * @param faulty which calls count
  */
 export function fetchFaults(faulty: (url: string) => boolean): FaultInjector & { restore(): void } {
   const real = globalThis.fetch
-  let armed: { fault: Fault; left: number; strike: () => void; ended: Promise<void> } | null = null
+  const faults = createFaults({ counts: ({ path }) => faulty(path) })
 
-  const wrong = async (fault: Fault, ended: Promise<void>, input: Parameters<typeof fetch>[0], init?: RequestInit) => {
-    if (fault === 'refuse') throw new TypeError('fetch failed: refused by the test')
-    // What is to take effect does so although the caller gives up.
-    const { signal: _, ...detached } = init ?? {}
-    if (fault === 'repeat') await (await real(input, detached)).arrayBuffer()
-    const answer = await real(input, detached)
-    if (fault === 'repeat') return answer
-    if (fault === 'wrong-page') {
-      const body = await answer.text()
-      const isList = (init?.method ?? 'GET') === 'GET' && body !== ''
-      const { status, headers } = answer
-      return new Response(status === 204 ? null : isList ? emptied(body) : body, { status, headers })
+  globalThis.fetch = async (input, init = {}) => {
+    assert.ok(typeof input === 'string')
+    const { method = 'GET', body = '' } = init
+    const call = { method, path: input, body: String(body) }
+    const strike = faults.strike(call)
+    if (strike !== null) return await struck(strike, input, init)
+    const answer = await real(input, init)
+    const { status, headers } = answer
+    const text = faults.answered(call, await answer.text())
+    return new Response(status === 204 ? null : text, { status, headers })
+  }
+
+  const struck = async (strike: Strike, input: string, init: RequestInit): Promise<Response> => {
+    if (strike.fault === 'refuse') {
+      strike.hit()
+      throw new TypeError('fetch failed: refused by the test')
     }
-    await answer.arrayBuffer()
-    if (fault === 'lose-answer') throw new TypeError('fetch failed: its answer was lost by the test')
-    await new Promise<void>((resolve, reject) => {
-      init?.signal?.addEventListener('abort', () => reject(init.signal?.reason), { once: true })
-      void ended.then(resolve)
+    // What takes effect does so although the caller gives up.
+    const { signal, ...detached } = init
+    const answer = await real(input, detached)
+    await answer.clone().arrayBuffer()
+    const second = strike.fault === 'repeat' ? await real(input, detached) : answer
+    strike.hit()
+    if (strike.fault === 'repeat') return second
+    if (strike.fault === 'lose-answer') throw new TypeError('fetch failed: its answer was lost by the test')
+    const aborted = new Promise<never>((_, reject) => {
+      signal?.addEventListener('abort', () => reject(signal.reason), { once: true })
     })
+    await Promise.race([strike.over, aborted])
     throw new TypeError('fetch failed: it never answered')
   }
 
-  globalThis.fetch = async (input, init) => {
-    const url = input instanceof Request ? input.url : String(input)
-    const strike = armed
-    if (strike === null || !faulty(url) || --strike.left !== 0) return await real(input, init)
-    strike.strike()
-    return await wrong(strike.fault, strike.ended, input, init)
-  }
-
   return {
-    faults: ['refuse', 'lose-answer', 'hang', 'repeat', 'wrong-page'],
-    arm(fault, call) {
-      let isHit = false
-      let release = () => {}
-      const ended = new Promise<void>((resolve) => {
-        release = resolve
-      })
-      const hit = new Promise<void>((resolve) => {
-        const strike = () => {
-          isHit = true
-          resolve()
-        }
-        armed = { fault, left: call, strike, ended }
-      })
-      return {
-        hit,
-        end() {
-          armed = null
-          release()
-          return isHit
-        },
-      }
-    },
+    faults: faults.faults,
+    arm: faults.arm,
     restore() {
       globalThis.fetch = real
     },

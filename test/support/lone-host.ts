@@ -18,7 +18,8 @@ export class LoneHost implements AsyncDisposable {
   readonly #cert: string
   #socket: WebSocket | null = null
   #offset = 0
-  readonly #stored = new Set<string>()
+  /** What is not known to be stored, by id: it is sent again at each connection. */
+  readonly #waiting = new Map<string, FromHost>()
   /** Ways that it was told to keep, by instance: where each leads. */
   readonly ways = new Map<string, string>()
 
@@ -49,11 +50,13 @@ export class LoneHost implements AsyncDisposable {
     })
     socket.on('message', (data) => {
       const message = JSON.parse(String(data)) as ToHost
-      if (message.type === 'welcome') welcome = true
-      else if (message.type === 'stored') this.#stored.add(message.id)
+      if (message.type === 'welcome') {
+        welcome = true
+        for (const waiting of this.#waiting.values()) this.#send(waiting)
+      } else if (message.type === 'stored') this.#waiting.delete(message.id)
       else if (message.type !== 'cancel') this.#agree(message)
     })
-    await until('the host is welcome', () => welcome)
+    await until('the host is welcome', () => welcome, { deadlineMs: 60_000 })
   }
 
   /** The n-th device gets or loses its lease; resolves when that is stored. */
@@ -67,8 +70,10 @@ export class LoneHost implements AsyncDisposable {
       facts: {},
     } as Extract<Extract<FromHost, { type: 'leases' }>['items'][number], { type: 'event' }>['lease']
     const position = { journal: 'j', offset: this.#offset }
-    this.#send({ type: 'leases', id, items: [{ type: 'event', kind, lease, position, hookAt: Date.now() }] })
-    await until('the lease is stored', () => this.#stored.has(id))
+    const items = [{ type: 'event' as const, kind, lease, position, hookAt: Date.now() }]
+    this.#waiting.set(id, { type: 'leases', id, items })
+    this.#send({ type: 'leases', id, items })
+    await until('the lease is stored', () => !this.#waiting.has(id), { deadlineMs: 60_000 })
   }
 
   #agree(message: Exclude<ToHost, { type: 'welcome' | 'stored' | 'cancel' }>): void {
@@ -82,7 +87,7 @@ export class LoneHost implements AsyncDisposable {
   }
 
   #send(message: FromHost): void {
-    this.#socket?.send(JSON.stringify(message))
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message))
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { InvalidInput, OrchestratorError } from '../../common/errors.ts'
 import type { Backend } from '../../orchestrator/backends/backend.ts'
 import type { HostName } from '../../orchestrator/domain/host.ts'
+import type { Order } from '../../orchestrator/domain/instance.ts'
 import { cloudOrder } from './cloud-backend.ts'
 import type { OpenStackSite } from './openstack-site.ts'
 
@@ -23,11 +24,11 @@ export interface Scenario {
 const never = new AbortController().signal
 const one = { name: 'one' as HostName }
 /** Keys that no scenario is about. */
-export const IRRELEVANT = ['user_data']
+export const IRRELEVANT = ['user_data', 'adminPass']
 
-async function untilRunning(backend: Backend, generation = 1) {
+async function untilRunning(backend: Backend, generation = 1, given: Partial<Order> = {}) {
   for (let look = 0; look < 400; look++) {
-    const observed = await backend.ensure(cloudOrder(1, generation), one, never)
+    const observed = await backend.ensure(cloudOrder(1, generation, given), one, never)
     if (observed.state === 'running') return observed
     assert.equal(observed.state, 'starting', observed.detail)
     await new Promise((resolve) => setTimeout(resolve, pause))
@@ -85,6 +86,16 @@ export const scenarios: readonly Scenario[] = [
       assert.ok(running.reach?.kind === 'translated' && running.reach.address.startsWith('fd00:9:1:'))
       await backend.remove({ id: cloudOrder(1).instance, generation: 2 }, one, never)
       assert.deepEqual(await backend.list(one, never), [])
+    },
+  },
+  {
+    name: 'console',
+    settings: ({ network }) => ({ provider: { network, router: undefined, subnetPool: undefined } }),
+    async run(backend) {
+      const running = await untilRunning(backend, 1, { outputs: true })
+      // What the fake driver prints has no outputs in it.
+      assert.deepEqual(await backend.list(one, never), [running])
+      await backend.remove({ id: cloudOrder(1).instance, generation: 2 }, one, never)
     },
   },
   {

@@ -126,6 +126,22 @@ describe('the container of a service on a cloud machine', () => {
     )
   })
 
+  it('is described in options that the client of Docker itself takes', () => {
+    const { arguments: words } = created(full)
+    const folder = mkdtempSync(join(tmpdir(), 'orc-docker-'))
+    try {
+      writeFileSync(join(folder, 'environment'), 'PATH=/app/bin\n')
+      const own = words.map((word) => (word.startsWith('--env-file=') ? `--env-file=${folder}/environment` : word))
+      const parsed = (given: readonly string[]) =>
+        spawnSync('docker', given, { encoding: 'utf8', env: { ...process.env, DOCKER_HOST: `unix://${folder}/none` } })
+      // It reads all of them before it finds that no engine is there.
+      assert.match(parsed(own).stderr, /Cannot connect to the Docker daemon/)
+      assert.doesNotMatch(parsed(['create', '--mount=type=odd', 'x']).stderr, /Cannot connect/)
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  })
+
   it('waits for what it depends on', () => {
     const db = service({ name: 'db' })
     const { calls } = created({ dependsOn: [{ service: 'db', condition: 'started', restart: false }] }, [db])

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { before, describe, test } from 'node:test'
 import type { ValidateFunction } from 'ajv'
 import { parse } from 'yaml'
@@ -185,6 +186,17 @@ describe('orctl machine config', () => {
       () => content(`${least}units: [{ name: podman.socket }]\n`),
       /units\[0\]\.name: podman\.socket is there/,
     )
+  })
+
+  test('the file of the documentation is one that is taken', () => {
+    const page = readFileSync(new URL('../../docs/machines.md', import.meta.url), 'utf8')
+    const [first = '', second = ''] = [...page.matchAll(/```yaml\n([\s\S]*?)```/g)].map((found) => found[1] ?? '')
+    const written = first.replaceAll('AAAA…', 'AAAAC3NzaC1lZDI1NTE5')
+    assert.match(written, /^hostname: m1$/m)
+    content(written)
+    const member = second.replace(/#.*tls:.*$/m, '').replaceAll('m4:', 'm1x:')
+    const etcd = member.replace('m1:', 'm0:').replace('m1x:', 'm1:')
+    content(`${least}${etcd}`)
   })
 
   test('names of mount units are those of systemd-escape', () => {

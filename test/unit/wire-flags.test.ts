@@ -364,7 +364,7 @@ test('an interface is ready when it is up with a carrier and all addresses that 
 test('what is typed so far is completed: commands, flags, and what flags take', async () => {
   const program = new Command('unionize')
   addWiringCommands(program)
-  assert.deepEqual(await candidates(program, ['un']), ['unwire'])
+  assert.deepEqual(await candidates(program, ['un']), ['unwire', 'unplace'])
   assert.deepEqual(await candidates(program, ['wire', '--addressing', 'dhcp']), ['dhcp', 'dhcp4', 'dhcp6'])
   assert.deepEqual(await candidates(program, ['wire', 'web', '--mac']), ['--macvlan', '--mac'])
   assert.deepEqual(await candidates(program, ['show', '-o', 'j']), ['json'])

@@ -95,16 +95,23 @@ export function createRegion(parts: RegionParts): Region {
       return starting(order, 'its machine was asked for, and is not in the list yet', AGAIN.newMs)
     }
     const others = (await machines(signal)).filter((machine) => machine.state !== 'ending')
-    const count = new Set([...others.map((machine) => machine.instance), ...making]).size
+    for (const machine of others) making.delete(machine.instance)
+    const all = new Set([...others.map((machine) => machine.instance), ...making])
+    all.delete(instance)
+    const count = all.size
     if (count >= parts.machines) {
       throw new NoRoom(`${name} has ${count} machines, and settings.machines allows ${parts.machines}`)
     }
     const admit = order.home.address
     if (admit === null) {
       const why = `host ${order.home.name} has told no IPv6 address of its own, and ${name} is to admit that alone`
-      throw new OrchestratorError('home-address-unknown', `${why}: set network.address in the settings of its unionize`, {
-        retryable: true,
-      })
+      throw new OrchestratorError(
+        'home-address-unknown',
+        `${why}: set network.address in the settings of its unionize`,
+        {
+          retryable: true,
+        },
+      )
     }
     const bootData = wanted.bootData()
     making.add(instance)
@@ -113,16 +120,14 @@ export function createRegion(parts: RegionParts): Region {
       const { size, image, spot } = wanted
       const tags = tagsOf(order, parts.installation)
       const asked = { instance, generation, name: order.name, tags, bootData, size, image, admit, spot }
-      const machine = await provider.create(asked, signal)
-      await remember(instance, { unsureSince: null })
-      return await observe(machine)
+      // Unsure until the list shows it: another process, which was not told of it here, would not know that there is one.
+      return await observe(await provider.create(asked, signal))
     } catch (error) {
       // Refused: none is on its way. Anything else may have taken effect.
-      const sure = error instanceof OrchestratorError && !(error instanceof HostUnreachable)
+      const sure = !signal.aborted && error instanceof OrchestratorError && !(error instanceof HostUnreachable)
+      making.delete(instance)
       if (sure) await remember(instance, { unsureSince: null })
       throw error
-    } finally {
-      making.delete(instance)
     }
   }
 
@@ -216,6 +221,7 @@ export function createRegion(parts: RegionParts): Region {
           if (!unsure) break
           await clock.wait(LOOK_MS, signal)
         }
+        making.delete(instance)
         await provider.tidy(signal)
         await notes.put(instance, null)
       }

@@ -42,12 +42,9 @@ export function containerArguments({ entrypoint, command }: ServiceSpec): string
   return [...(entrypoint ?? []).slice(1), ...(command ?? [])]
 }
 
-/** Labels of all containers of an instance. */
+/** Labels of all containers of an instance. Its generation is not among them: a newer one may go on with the same containers. */
 export function ownLabels(order: Order): Record<string, string> {
-  return {
-    'org.orchestrator.instance': order.instance,
-    'org.orchestrator.generation': String(order.generation),
-  }
+  return { 'org.orchestrator.instance': order.instance }
 }
 
 export function labels(all: Readonly<Record<string, string>>): string[] {

@@ -1,6 +1,6 @@
 import type { Ipv6 } from '../../../common/ipv6.ts'
 import type { InstanceId, Observed } from '../../domain/instance.ts'
-import { serviceOf, targetOf, wireOf } from './names.ts'
+import { PLACES, serviceOf, targetOf, wireOf } from './names.ts'
 
 /** An instance as its files and units on a machine tell. */
 export interface ListedInstance {
@@ -28,6 +28,7 @@ export function readList(text: string): ListedInstance[] {
   const files = parts.get('files') ?? []
   const units = unitsIn(parts.get('units') ?? [])
   const health = new Map((parts.get('containers') ?? []).map((line) => splitOnce(line, ' ')))
+  const complete = new Set(parts.get('complete') ?? [])
   const outputs = new Map((parts.get('outputs') ?? []).map((line) => splitOnce(line, ' ')))
   const said = new Map<string, Map<string, string>>()
   for (const line of files) {
@@ -44,7 +45,8 @@ export function readList(text: string): ListedInstance[] {
     const address = all.find((file) => file.has('Address'))?.get('Address') ?? ''
     const digest = target?.get('Digest') ?? null
     const wanted = target?.get('Wants')?.split(' ') ?? []
-    const found = digest === null ? HALF : stateOf(id, wanted, units, health)
+    const found =
+      digest === null ? HALF : stateOf(id, wanted, units, health, complete.has(`${PLACES.memory}/${id}/complete`))
     const encoded = outputs.get(name)
     return {
       ...{ id, digest, address: address === '' ? null : (address as Ipv6), ...found },
@@ -65,12 +67,18 @@ function stateOf(
   wanted: readonly string[],
   units: ReadonlyMap<string, Unit>,
   health: ReadonlyMap<string, string>,
+  complete: boolean,
 ): State {
   const serviceUnits = wanted.filter((name) => name.startsWith(serviceOf(id, '')))
   const states = [`${wireOf(id)}.service`, ...serviceUnits].map((name) =>
     unitState(name.replace(/\.service$/, ''), serviceOf(id, ''), units.get(name), health),
   )
   const services = states.slice(1)
+  // Only what has files waits for them.
+  if (!complete && services.some(({ state }) => state === 'stopped')) {
+    const detail = 'it waits for files of its services, which were lost with a restart of the machine'
+    return { state: 'partial', detail }
+  }
   if (services.length > 0 && states.every(({ state }) => state === 'stopped')) {
     return { state: 'stopped', detail: services[0]?.detail ?? null }
   }
@@ -105,9 +113,6 @@ function unitState(name: string, prefix: string, unit: Unit | undefined, health:
   const stays = get('Restart') === 'no' || (get('Restart') === 'on-failure' && get('Result') === 'success')
   if (ran && stays) return { state: 'running', detail: null }
   if (active === 'failed') return partial(`failed (${get('Result')}), exit code ${get('ExecMainStatus')}`)
-  if (get('ConditionResult') === 'no' && get('ConditionTimestampMonotonic') !== '0') {
-    return { state: 'stopped', detail: `${what} waits for files that were lost with a restart of the machine` }
-  }
   return { state: 'stopped', detail: `${what} is stopped` }
 }
 

@@ -197,10 +197,12 @@ echo '%% files'
 [ -z "$4" ] || grep -H -E '^(Instance|Generation|Address|Digest|Wants)=' $4 /dev/null
 echo '%% units'
 names=$(for file in $4; do basename "$file" .container; done | sed 's/^\\(.*-s-[^.]*\\)$/\\1.service/' | sort -u)
-[ -z "$names" ] || systemctl show $names -p Id -p LoadState -p ActiveState -p SubState -p Result -p Restart -p NRestarts -p Job -p ExecMainStatus -p ExecMainExitTimestampMonotonic -p ConditionResult -p ConditionTimestampMonotonic || exit 1
+[ -z "$names" ] || systemctl show $names -p Id -p LoadState -p ActiveState -p SubState -p Result -p Restart -p NRestarts -p Job -p ExecMainStatus -p ExecMainExitTimestampMonotonic || exit 1
 echo '%% containers'
 # An engine that is away is seen by its units.
 [ -z "$4" ] || [ -z "$2" ] || "$2" ps -a --filter name=^orc- --format '{{.Names}} {{.Status}}' 2>/dev/null || :
+echo '%% complete'
+ls -d ${PLACES.memory}/*/complete 2>/dev/null
 echo '%% outputs'
 for folder in ${PLACES.memory}/\${3:-*}/outputs; do
   # A link, a pipe or a device is no file of the instance's, and nobody waits for it.

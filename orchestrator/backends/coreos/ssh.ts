@@ -36,6 +36,14 @@ interface Connection {
   end(): void
 }
 
+/** Why a machine was not reached, and until when it is not tried again. */
+interface Failure {
+  readonly way: MachineWay
+  readonly error: OrchestratorError
+  readonly until: number
+  readonly wait: number
+}
+
 /** @param login asked at each new connection: keys may be rotated */
 export function createShell(options: {
   readonly login: () => Promise<SshKey>
@@ -43,7 +51,7 @@ export function createShell(options: {
 }): SshShell {
   const { login, clock } = options
   const connections = new Map<string, Connection>()
-  const failed = new Map<string, { readonly error: OrchestratorError; readonly until: number; readonly wait: number }>()
+  const failed = new Map<string, Failure>()
   let closed = false
 
   const forget = (name: string): void => {
@@ -57,7 +65,8 @@ export function createShell(options: {
     const open = connections.get(way.name)
     if (open !== undefined && sameWay(open.way, way)) return open
     if (open !== undefined) forget(way.name)
-    const before = failed.get(way.name)
+    const last = failed.get(way.name)
+    const before = last !== undefined && sameWay(last.way, way) ? last : undefined
     if (before !== undefined && before.until > clock.now()) throw before.error
     const made = connect(way, login, () => {
       if (connections.get(way.name) === made) connections.delete(way.name)
@@ -67,7 +76,7 @@ export function createShell(options: {
       () => failed.delete(way.name),
       (error) => {
         const wait = Math.min((before?.wait ?? BACKOFF.first / 2) * 2, BACKOFF.most)
-        failed.set(way.name, { error, until: clock.now() + wait, wait })
+        failed.set(way.name, { way, error, until: clock.now() + wait, wait })
       },
     )
     return made

@@ -23,7 +23,7 @@ const settingsShape = z.strictObject({
   pricePerHour: z.number().min(0).max(1_000_000).optional(),
 })
 
-/** What settings with `kind: fake` load; a package exports the same name. */
+/** What the loader asks for; a package exports the same name. */
 export const backend: BackendKind = {
   contract: CONTRACT_VERSION,
   async create(settings, context) {

@@ -30,11 +30,13 @@ if command -v etcdctl >/dev/null; then exec etcdctl --command-timeout=10s --writ
 exec podman exec --env-file ${ETCDCTL_ENVIRONMENT} orchestrator-etcd etcdctl --command-timeout=10s --write-out=simple "$@"`
 
 /**
- * Refusals that pass by themselves: for 5 s after a start (the health interval of `strict-reconfig-check`), while another
- * learner catches up, while there is no leader.
+ * Refusals of the cluster that pass by themselves: for 5 s after a start (the health interval of `strict-reconfig-check`), while
+ * another learner catches up, while there is no leader.
  */
 const PASSES =
-  /unhealthy cluster|too many learner|in sync with leader|no leader|timed out|not enough started|deadline exceeded/
+  /unhealthy cluster|too many learner|in sync with leader|etcdserver: (no leader|request timed out)|not enough started/
+/** The etcd of that machine does not answer its etcdctl; another member may. */
+const SILENT = /deadline exceeded|connection refused|connection error|no such host|transport|EOF/
 
 /** All members. @param via a member that runs */
 export async function etcdMembers(shell: Shell, via: MachineWay, stop: AbortSignal): Promise<readonly EtcdMember[]> {
@@ -98,9 +100,9 @@ async function etcdctl(shell: Shell, via: MachineWay, args: readonly string[], s
   // etcdctl writes a log line, then `Error: …`.
   const said = /^Error: (.*)$/m.exec(err)?.[1] ?? err.trim().split('\n').at(-1) ?? ''
   const message = `etcd on ${via.name}: ${args.slice(0, 2).join(' ')}: ${said.slice(0, 300) || `exit code ${code}`}`
-  if (PASSES.test(err) || args[0] === 'endpoint') {
-    throw new OrchestratorError('etcd-unready', message, { retryable: true, retryAfterMs: 2_000 })
-  }
+  const later = { retryable: true, retryAfterMs: 2_000 }
+  if (PASSES.test(err) || args[0] === 'endpoint') throw new OrchestratorError('etcd-unready', message, later)
+  if (SILENT.test(err)) throw new OrchestratorError('etcd-silent', message, later)
   throw new OrchestratorError('etcd-refused', message)
 }
 
@@ -122,8 +124,8 @@ export async function throughAny<T>(
     } catch (error) {
       stop.throwIfAborted()
       last = error
-      const asks =
-        error instanceof HostUnreachable || (error instanceof OrchestratorError && error.code === 'etcd-refused')
+      const code = error instanceof OrchestratorError ? error.code : ''
+      const asks = error instanceof HostUnreachable || code === 'etcd-silent' || code === 'etcd-refused'
       if (!asks) throw error
     }
   }

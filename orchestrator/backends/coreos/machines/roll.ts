@@ -26,7 +26,7 @@ export async function stepRoll(context: Pick<CareContext, 'inventory' | 'clock' 
     await inventory.putRoll({ ...roll, left: rest, done: [...roll.done, first] })
     return [first]
   }
-  if (machine.fault !== null && machine.fault.at < 0) {
+  if (machine.fault !== null && machine.fault.at >= roll.beganAt) {
     await stop(context, roll, `${first}: ${machine.fault.message}`)
     return []
   }

@@ -12,10 +12,10 @@ export const MOST_SECRET_BYTES = 32 * 1024
  * renamed: nobody sees half of it. Prints the boot that it was written in. `tmpfs`: it must not get to a disk.
  */
 const WRITE = `set -eu
-umask 022
+umask 077
 kind=$(stat -f -c %T /run)
 case $kind in tmpfs | ramfs) ;; *) echo "/run is $kind, not in memory" >&2; exit 65 ;; esac
-mkdir -p -m 755 ${SECRETS_DIRECTORY}
+mkdir -p -m 700 ${SECRETS_DIRECTORY}
 new="${SECRETS_DIRECTORY}/.new-$$"
 trap 'rm -f "$new"' EXIT
 cat >"$new"
@@ -48,6 +48,6 @@ export async function writeSecret(
     const why = err.trim().slice(0, 300) || `exit code ${code}`
     throw new OrchestratorError('secret-refused', `${machine.name} could not keep the secret ${secret.name}: ${why}`)
   }
-
+  await ask(shell, machine, ['sh', '-c', START], stop)
   return out.trim()
 }

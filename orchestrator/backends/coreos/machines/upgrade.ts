@@ -132,7 +132,7 @@ async function proving(context: CareContext, machine: Machine, task: UpgradeTask
     )
   }
   const unwell = (reason: string) => new OrchestratorError('machine-unwell', reason, { retryable: true })
-  if (facts.health === 'never') {
+  if (facts.health !== 'running') {
     const units = facts.failed.length === 0 ? '' : `: ${facts.failed.join(', ')} failed`
     throw unwell(`the system is ${facts.health} after the restart${units}`)
   }
