@@ -110,12 +110,14 @@ async function world(role: string): Promise<void> {
   if (role === 'hung') await grant(far, ...Array.from({ length: number('instances') }, (_, index) => 40_000 + index))
   let n = 0
   // Without whoever asks there is nothing to measure.
-  process.once('disconnect', () => process.exit())
+  process.once('disconnect', () => {
+    rmSync(directory, { recursive: true, force: true })
+    process.exit()
+  })
   process.on('message', async (message) => {
     if (message === 'end') {
       await reconciler.stop()
       await store.close()
-      rmSync(directory, { recursive: true })
       process.disconnect()
       return
     }

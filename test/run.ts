@@ -88,6 +88,7 @@ if (!values['only-tests']) {
       'dnsmasq/lease-hook',
       'lab/run.sh',
       '.ci/run',
+      'test/ec2/run.sh',
       ...globSync('client-image/*.sh'),
     ]),
   )

@@ -80,6 +80,7 @@ export function hostToShape(host: Host, instances: number): HostShape {
     epoch: host.epoch,
     joinedAt: iso(host.joinedAt),
     seenAt: isoOrNull(host.seenAt),
+    address: host.facts.address ?? null,
     engine: host.facts.engine ?? null,
     kernel: host.facts.kernel ?? null,
     version: host.facts.version ?? null,

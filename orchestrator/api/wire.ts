@@ -81,6 +81,8 @@ export const hostShape = z.object({
   epoch: z.number(),
   joinedAt: time,
   seenAt: time.nullable(),
+  /** At which other hosts and machines reach it; null: it has told none. */
+  address: z.string().nullable(),
   engine: z.string().nullable(),
   kernel: z.string().nullable(),
   version: z.string().nullable(),

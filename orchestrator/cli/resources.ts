@@ -92,6 +92,7 @@ const hosts: Resource<HostShape> = {
     { head: 'SINCE', cell: (host, now) => age(host.seenAt, now) },
     { head: 'ENGINE', cell: (host) => plain(host.engine) },
     { head: 'VERSION', cell: (host) => plain(host.version) },
+    { head: 'ADDRESS', cell: (host) => host.address ?? '', wide: true },
     { head: 'KERNEL', cell: (host) => plain(host.kernel), wide: true },
     { head: 'JOINED', cell: (host, now) => age(host.joinedAt, now), wide: true },
     { head: 'EPOCH', cell: (host) => String(host.epoch), wide: true },

@@ -7,7 +7,7 @@ import type { Subject } from './subject.ts'
 /** Milliseconds in which a call must end after its signal was aborted. */
 const ABORT_MS = 5_000
 
-export const never = new AbortController().signal
+export const never: AbortSignal = new AbortController().signal
 
 /** What an orchestrator does with a backend again and again, with the patience that the subject asks for. */
 export interface Steps {

@@ -178,7 +178,7 @@ describe('ec2 against moto', () => {
     const keys = ['AKIDFIRST', 'AKIDSECOND']
     let n = 0
     const provider = createEc2(
-      ec2Settings.parse({ region: 'eu-central-1', endpoint: moto.url, credential: 'aws' }),
+      ec2Settings.parse({ region: 'eu-central-1', endpoint: moto.url }),
       providerContext({
         target: 'frankfurt',
         installation: INSTALLATION,

@@ -36,11 +36,13 @@ describe('ec2: what it refuses', () => {
   let server: Server
   let answers: Record<string, Answer | ((body: URLSearchParams) => Answer)>
   let seen: URLSearchParams[]
+  let signedBy: string[]
   before(async () => {
     server = createServer((request, response) => {
       void text(request).then((body) => {
         const asked = new URLSearchParams(body)
         seen.push(asked)
+        signedBy.push(/Credential=([^/]+)/.exec(request.headers.authorization ?? '')?.[1] ?? '')
         const told =
           answers[asked.get('Action') ?? ''] ?? failure('InvalidAction', `no answer for ${asked.get('Action')}`)
         const { status, headers, body: xml } = typeof told === 'function' ? told(asked) : told
@@ -55,6 +57,7 @@ describe('ec2: what it refuses', () => {
   })
   beforeEach(() => {
     seen = []
+    signedBy = []
     answers = {
       DescribeInstances: success('DescribeInstances', '<reservationSet/>'),
       DescribeSubnets: success('DescribeSubnets', SUBNET),
@@ -296,6 +299,18 @@ describe('ec2: what it refuses', () => {
     assert.equal((await provider.create(order(), never)).id, id)
     await assert.rejects(provider.delete(id, never), (error) => error instanceof OrchestratorError && error.retryable)
     await provider.delete('i-never-seen', never)
+    await provider.close()
+  })
+
+  it('signs with the keys that hold now', async () => {
+    let accessKeyId = 'AKIDFIRST'
+    const provider = open({
+      credential: async () => ({ accessKeyId, secretAccessKey: 'secret', sessionToken: 'token' }),
+    })
+    await provider.list(never)
+    accessKeyId = 'AKIDSECOND'
+    await provider.list(never)
+    assert.deepEqual(signedBy, ['AKIDFIRST', 'AKIDSECOND'])
     await provider.close()
   })
 

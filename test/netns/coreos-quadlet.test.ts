@@ -31,12 +31,15 @@ it('a service is a Quadlet file there: it starts, is seen, prints, restarts with
   }
   await until('it runs', running, { deadlineMs: 120_000, everyMs: 300 })
   const machine = lab.lab.machine(1)
-  const files = await machine.sh('ls /etc/containers/systemd; systemctl show -P SourcePath orc-i-test1-s-web')
+  const files = await machine.sh(
+    'cd /etc/containers/systemd; ls -d orc-*; systemctl show -P SourcePath orc-i-test1-s-web',
+  )
   assert.equal(files, 'orc-i-test1-s-web.container\n/etc/containers/systemd/orc-i-test1-s-web.container\n')
   let printed = ''
   const logs = backend.logs?.(order.instance, lab.target(1), { tail: 10, follow: false }, never)
   for await (const text of logs ?? []) printed += text
-  assert.equal(printed.trim(), 'began with 100 % of "all" $HOME')
+  // Beside what Podman itself says there.
+  assert.ok(printed.split('\n').includes('began with 100 % of "all" $HOME'), printed)
   await machine.reboot()
   const back = async () => {
     const found = await backend.list(lab.target(1), never).catch(() => [])

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { machinesLeft } from '../../lab/machines.ts'
 import { inNamespace, listNamespaces } from '../../lab/namespaces.ts'
+import { pinned } from '../../orchestrator/cli/commands/machine/ssh.ts'
 
 /** `orctl machine lab`: machines that outlive the command that started them. */
 const PREFIX = 'mcl'
@@ -34,6 +36,22 @@ test('machines of the lab run after the command has ended, until they are stoppe
   const ssh = ['ssh', '-q', '-i', one.key, ...flags, `root@${one.address}`, 'cat', '/proc/1/comm']
   const [file = '', ...args] = inNamespace(`${PREFIX}-lan`, ssh)
   assert.equal(spawnSync(file, args, { encoding: 'utf8' }).stdout, 'systemd\n')
+  const inside = (...words: string[]) => {
+    const [program = '', ...rest] = inNamespace(`${PREFIX}-lan`, words)
+    return spawnSync(program, rest, { encoding: 'utf8' })
+  }
+  const [, type = '', key = ''] = inside('ssh-keyscan', '-t', 'ed25519', one.address).stdout.trim().split(' ')
+  const folder = mkdtempSync('/tmp/orchestrator-known-')
+  const known = join(folder, 'known_hosts')
+  const asked = (hostKey: string) => {
+    writeFileSync(known, `m1 ${hostKey}\n`)
+    const words = ['ssh', '-o', 'BatchMode=yes', '-i', one.key, ...pinned('m1', hostKey, known), `root@${one.address}`]
+    return inside(...words, 'exit 7').status
+  }
+  // As `orctl machine ssh` does it: the exit code is that of the command there, and another key ends it.
+  assert.equal(asked(`${type} ${key}`), 7)
+  assert.equal(asked(`${type} ${key.slice(0, -4)}AAAA`), 255)
+  rmSync(folder, { recursive: true })
   const again = orctl('start', '1')
   assert.deepEqual([again.code, /machines run already/.test(again.err)], [1, true])
 

@@ -21,7 +21,7 @@ export interface KillSubject {
   things(): Promise<readonly string[]>
   /** Milliseconds until an instance runs, at most; 60,000 unless told. */
   readonly startsWithinMs?: number
-  /** Milliseconds that each kind of kill may take; calls that were not reached by then are told. 120,000 unless told. */
+  /** Milliseconds that each kind of kill may take; calls that were not reached by then are told. 240,000 unless told. */
   readonly mostMs?: number
 }
 
@@ -57,7 +57,7 @@ async function killAtEach(
   fault: Fault,
 ): Promise<void> {
   const patience = { deadlineMs: s.startsWithinMs ?? 60_000, everyMs: 100 }
-  const deadline = performance.now() + (s.mostMs ?? 120_000)
+  const deadline = performance.now() + (s.mostMs ?? 240_000)
   const open = { comes: true, goes: true }
   /** @returns whether the call came before `reached` */
   const killAt = async (call: number, event: 'granted' | 'ended', reached: () => Promise<boolean>) => {

@@ -172,7 +172,8 @@ if [ -n "$all" ]; then
   systemctl stop $all 9>&- 2>/dev/null || :
 fi
 for engine; do
-  left=$("$engine" ps -aq --filter "name=^orc-$instance-" 9>&-)
+  # By label: what an engine was killed amid removing has no name any more.
+  left=$("$engine" ps -aq --filter "label=org.orchestrator.instance=$instance" 9>&-)
   [ -z "$left" ] || "$engine" rm -f -v $left >/dev/null 9>&-
   left=$("$engine" volume ls -q --filter "name=^orc-$instance-v-" 9>&-)
   [ -z "$left" ] || "$engine" volume rm -f $left >/dev/null 9>&-

@@ -131,6 +131,10 @@ function wireUnit(order: Order, ground: UnitGround): string {
 kill -0 "$MAINPID" || exit 1; sleep 0.1; done; exec "$@" "pid:$pid"`
   const outputs = `mkdir -p -m 700 ${PLACES.memory} "$1" && { mountpoint -q "$1/outputs" || {
 mkdir -p "$1/outputs" && mount -t tmpfs -o size=1m,nr_inodes=64,mode=1777,nosuid,nodev,noexec orc-outputs "$1/outputs"; }; }`
+  // They ended with a network that ended by itself (the engine was restarted), and nobody else starts them again.
+  const lasting = order.services
+    .filter(({ restart }) => restart !== 'no')
+    .map(({ name }) => `${serviceOf(instance, name)}.service`)
   return `[Unit]
 Description=Network of instance ${instance}
 PartOf=${targetOf(instance)}
@@ -143,6 +147,7 @@ Type=exec
 ${order.outputs ? `ExecStartPre=/bin/sh -c ${unitWord(outputs)} sh ${unitWord(folder)}\n` : ''}ExecStartPre=-${unitLine([program, 'rm', '-f', container])}
 ExecStart=${unitLine(run)}
 ExecStartPost=/bin/sh -c ${unitWord(wired)} sh ${unitLine(place)}
+ExecStartPost=-/bin/sh -c ${unitWord('exec systemctl start --no-block "$@"')} sh ${unitLine([...lasting, targetOf(instance)])}
 ExecStop=-${unitLine([UNIONIZE, 'unplace', '--config', PLACES.settings, '--as', instance])}
 ExecStop=-${unitLine([program, 'rm', '-f', container])}
 ExecStopPost=-${unitLine([program, 'rm', '-f', container])}

@@ -216,13 +216,3 @@ function busy({ name, task }: Machine): OrchestratorError {
   const what = task?.kind === 'removal' ? 'being removed' : 'being upgraded'
   return new OrchestratorError('machine-busy', `machine ${name} is ${what}; wait for the end of it`)
 }
-
-/** Machines that may get a new instance. */
-export function takesInstances({ cordoned, task }: Machine): boolean {
-  return !cordoned && task === null
-}
-
-/** Machines that instances may be on. */
-export function isTarget({ task }: Machine): boolean {
-  return !(task?.kind === 'removal' && task.dead)
-}
