@@ -33,6 +33,8 @@ export interface Reconciler {
 
 /** Longest sleep, ms: a work queue that nobody wakes is looked at all the same. */
 const IDLE_MS = 5_000
+/** The share of the places that targets other than hosts may hold together: many that hang leave the rest to the hosts. */
+const TARGETS_SHARE = 0.5
 /** Milliseconds of rest after the store failed. */
 const STORE_RETRY_MS = 1_000
 
@@ -121,13 +123,16 @@ class Loop implements Reconciler {
     const { store, clock } = this.#context
     const { concurrency, perHost } = this.#limits
     if (this.#busy.size >= concurrency) return
+    const targets = new Set([...this.#context.backends.values()].flatMap((backend) => backend.targets?.() ?? []))
     for (const host of await store.dueHosts(clock.now())) {
       if (this.#busy.size >= concurrency) return
+      const isFull = () => targets.has(host) && this.#busyOnAny(targets) >= Math.max(1, concurrency * TARGETS_SHARE)
+      if (isFull()) continue
       const here = this.#busyOn(host)
       if (here >= perHost) continue
       // Those at work are due too: read past them.
       for (const instance of await store.due(host, clock.now(), perHost + here)) {
-        if (this.#busy.size >= concurrency || this.#busyOn(host) >= perHost) break
+        if (this.#busy.size >= concurrency || this.#busyOn(host) >= perHost || isFull()) break
         if (!this.#busy.has(instance.id)) this.#start(instance.id, host)
       }
     }
@@ -135,6 +140,10 @@ class Loop implements Reconciler {
 
   #busyOn(host: HostName): number {
     return [...this.#busy.values()].filter((h) => h === host).length
+  }
+
+  #busyOnAny(targets: ReadonlySet<HostName>): number {
+    return [...this.#busy.values()].filter((host) => targets.has(host)).length
   }
 
   #start(id: Instance['id'], host: HostName): void {

@@ -61,6 +61,8 @@ function farBackend(...names: string[]): Far {
   return far
 }
 
+const ended = (signal: AbortSignal) => new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()))
+
 onBothStores('the reconciler with targets that are no hosts', (open) => {
   const running: Reconciler[] = []
   afterEach(() => Promise.all(running.splice(0).map((reconciler) => reconciler.stop())))
@@ -217,6 +219,28 @@ onBothStores('the reconciler with targets that are no hosts', (open) => {
     await w.settled('running')
   })
 
+  it('leaves half of all places to hosts, however many targets hang', async () => {
+    const names = Array.from({ length: 8 }, (_, n) => `m${n}`)
+    const far = farBackend(...names)
+    const held = Promise.withResolvers<void>()
+    let hanging = 0
+    const ensure = far.ensure.bind(far)
+    far.ensure = async (order, target, signal) => {
+      hanging++
+      await Promise.race([held.promise, ended(signal)])
+      return ensure(order, target, signal)
+    }
+    const w = await world(far)
+    await w.grant(...Array.from({ length: 24 }, (_, n) => n + 1))
+    await until('eight of sixteen places are taken', () => hanging === 8)
+    await until('all others have their target', async () =>
+      (await w.store.instances()).every(({ host }) => host !== null),
+    )
+    assert.equal(hanging, 8)
+    held.resolve()
+    await until('all run', async () => (await w.store.instances()).every(({ state }) => state === 'running'))
+  })
+
   it('keeps the places of the host of the lease free from a target that hangs', async () => {
     const far = farBackend('m1')
     const hanging = new Set<string>()
@@ -224,7 +248,7 @@ onBothStores('the reconciler with targets that are no hosts', (open) => {
     const held = Promise.withResolvers<void>()
     far.ensure = async (order, target, signal) => {
       hanging.add(order.instance)
-      await held.promise
+      await Promise.race([held.promise, ended(signal)])
       return ensure(order, target, signal)
     }
     const w = await world(far)

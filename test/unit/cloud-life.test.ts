@@ -195,6 +195,21 @@ describe('the life of a cloud machine', () => {
     assert.equal(cloud.machines.size, 0)
   })
 
+  it('is kept where it can be reached, and made anew when it never can', async () => {
+    const { backend, cloud, clock, run } = site()
+    await run(1)
+    const [first = assert.fail()] = machinesOf(cloud, 1)
+    // Made by the same request, which came twice: only one of them got the port.
+    cloud.machines.set('m0', { ...first, id: 'm0', address: null, createdAt: first.createdAt - 1 })
+    assert.equal((await backend.ensure(cloudOrder(1), one, never)).state, 'running')
+    assert.deepEqual([...cloud.machines.keys()], [first.id])
+    first.address = null
+    assert.equal((await backend.ensure(cloudOrder(1), one, never)).state, 'starting')
+    clock.advance(61_000)
+    await assert.rejects(backend.ensure(cloudOrder(1), one, never), /does not come up/)
+    assert.equal(cloud.machines.size, 0)
+  })
+
   it('is no more than the settings allow, also when many are asked for at once', async () => {
     const { backend, cloud } = site({ machines: 3 })
     const outcomes = await Promise.allSettled([1, 2, 3, 4, 5, 6].map((n) => backend.ensure(cloudOrder(n), one, never)))

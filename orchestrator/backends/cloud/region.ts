@@ -49,6 +49,8 @@ const LIST_MS = 50_000
 const AGAIN = { newMs: 2000, oldMs: 5000, newForMs: 30_000 }
 /** Milliseconds after which a machine that has not come up is taken for stuck. Images of some GB take minutes. */
 const STUCK_MS = 20 * 60_000
+/** Milliseconds after which one that runs and has no address will get none: another machine took its port, say. */
+const NO_ADDRESS_MS = 60_000
 /** Milliseconds in which a machine shows in the list whose making was never answered, or it was not made. */
 const UNSURE_MS = 20_000
 const LOOK_MS = 1000
@@ -63,6 +65,19 @@ export function createRegion(parts: RegionParts): Region {
   const read = new Map<string, number>()
   /** Instances whose machine is being made, and not in the list yet. */
   const making = new Set<string>()
+
+  /** Since when each machine was seen running without an address, epoch ms. */
+  const blind = new Map<string, number>()
+  /** Milliseconds for which it has run without an address, as far as we have seen. */
+  const blindFor = ({ id, state, address }: CloudMachine): number => {
+    if (state !== 'running' || address !== null) {
+      blind.delete(id)
+      return 0
+    }
+    const since = blind.get(id) ?? clock.now()
+    blind.set(id, since)
+    return clock.now() - since
+  }
 
   const of = async (instance: string, signal: AbortSignal) =>
     (await machines(signal)).filter((machine) => machine.instance === instance)
@@ -144,8 +159,10 @@ export function createRegion(parts: RegionParts): Region {
       return await create(order, wanted, signal)
     }
     await remember(order.instance, { unsureSince: null })
-    const stuck = machine.state === 'starting' && clock.now() - machine.createdAt > STUCK_MS
+    const age = clock.now() - machine.createdAt
+    const stuck = (machine.state === 'starting' && age > STUCK_MS) || blindFor(machine) > NO_ADDRESS_MS
     if (machine.state === 'failed' || stuck) {
+      blind.delete(machine.id)
       await provider.delete(machine.id, signal)
       throw failure(machine, name)
     }
@@ -236,9 +253,12 @@ export function createRegion(parts: RegionParts): Region {
   }
 }
 
-/** The one to keep first: of the newest generation, and of those one that works, the oldest. */
+/** The one to keep first: of the newest generation, and of those one that works and can be reached, the oldest. */
 export function inOrder(machines: readonly CloudMachine[]): readonly CloudMachine[] {
-  const rank = ({ state }: CloudMachine) => ['running', 'starting', 'stopped', 'failed', 'ending'].indexOf(state)
+  const rank = ({ state, address }: CloudMachine) => {
+    if (state === 'running' && address === null) return 1.5
+    return ['running', 'starting', 'stopped', 'failed', 'ending'].indexOf(state)
+  }
   return machines.toSorted(
     (a, b) => b.generation - a.generation || rank(a) - rank(b) || a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1),
   )
