@@ -74,6 +74,7 @@ function stateOf(
     unitState(name.replace(/\.service$/, ''), serviceOf(id, ''), units.get(name), health),
   )
   const services = states.slice(1)
+  const [network] = states
   // Only what has files waits for them.
   if (!complete && services.some(({ state }) => state === 'stopped')) {
     const detail = 'it waits for files of its services, which were lost with a restart of the machine'
@@ -83,7 +84,8 @@ function stateOf(
     return { state: 'stopped', detail: services[0]?.detail ?? null }
   }
   const worst = (['partial', 'stopped', 'starting'] as const)
-    .map((kind) => states.find(({ state }) => state === kind))
+    // What a service says of itself tells more than its network, which may end with it.
+    .map((kind) => services.find(({ state }) => state === kind) ?? (network?.state === kind ? network : undefined))
     .find((found) => found !== undefined)
   if (worst === undefined) return { state: 'running', detail: null }
   return worst.state === 'stopped' ? { ...worst, state: 'partial' } : worst
@@ -100,10 +102,12 @@ function unitState(name: string, prefix: string, unit: Unit | undefined, health:
     return /\(unhealthy\)/.test(health.get(name) ?? '') ? partial('is unhealthy') : { state: 'running', detail: null }
   }
   const restarts = Number(get('NRestarts'))
-  const ended = `ended with exit code ${get('ExecMainStatus')}${restarts > 0 ? `, restarted ${restarts} times` : ''}`
+  const again = restarts === 0 ? '' : `, restarted ${restarts === 1 ? 'once' : `${restarts} times`}`
+  const ended = `ended with exit code ${get('ExecMainStatus')}${again}`
   if (get('SubState') === 'auto-restart' || get('SubState') === 'auto-restart-queued') return partial(ended)
   if (active === 'activating') {
-    if (restarts > 0) return partial(ended)
+    // The exit code is that of the process that starts now: none yet.
+    if (restarts > 0) return partial(`ended${again}`)
     return { state: 'starting', detail: `${what} is starting (${get('SubState')})` }
   }
   if (active === 'deactivating') return partial('is stopping')
