@@ -1,6 +1,7 @@
-import { existsSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import Docker from 'dockerode'
+import { cgroupProcesses, removeCgroup } from './cgroups.ts'
 import { LabError, run, waitFor } from './command.ts'
 import { listNamespaces, removeNamespace } from './namespaces.ts'
 import { CACHE_DIRECTORY, runDirectory } from './places.ts'
@@ -127,7 +128,8 @@ export class LabEngine {
     this.#mustBeOwn()
     await this.#dockerd?.kill()
     // Its containerd dies with it, a moment later; a dockerd started in between would wait for the dying one.
-    const pid = readIfThere(join(runDirectory(this.prefix, 'engine'), 'exec/containerd/containerd.pid')).trim()
+    const file = join(runDirectory(this.prefix, 'engine'), 'exec/containerd/containerd.pid')
+    const pid = existsSync(file) ? readFileSync(file, 'utf8').trim() : ''
     await waitFor('the end of containerd', () => pid === '' || !existsSync(`/proc/${pid}`))
   }
 
@@ -161,73 +163,12 @@ export class LabEngine {
 export async function removeOwnEngine(prefix: string): Promise<void> {
   const name = engineNamespace(prefix)
   if (listNamespaces(prefix).includes(name)) await removeNamespace(name)
-  await removeCgroups(prefix)
+  await removeCgroup(cgroup(prefix))
 }
 
 /** Processes in the control groups of the lab's own engine: containers that outlived it. */
 export function containerProcesses(prefix: string): number[] {
-  const text = cgroupFolders(prefix).map((folder) => readIfThere(join(folder, 'cgroup.procs')))
-  return [...new Set(text.join('\n').split('\n').filter(Boolean).map(Number))]
-}
-
-async function removeCgroups(prefix: string): Promise<void> {
-  await waitFor('the end of containers that were left', () => {
-    const left = containerProcesses(prefix)
-    for (const pid of left) {
-      try {
-        process.kill(pid, 'SIGKILL')
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
-      }
-    }
-    return left.length === 0
-  })
-  // The deepest first: a control group with others inside cannot be removed.
-  for (const folder of cgroupFolders(prefix).sort((a, b) => b.length - a.length)) {
-    await waitFor(`the end of ${folder}`, () => {
-      try {
-        rmdirSync(folder)
-        return true
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return true
-        if ((error as NodeJS.ErrnoException).code === 'EBUSY') return false // its last process is still being buried
-        throw error
-      }
-    })
-  }
-}
-
-/** The lab's control groups in each hierarchy: one on cgroup v2, one for each controller on v1. */
-function cgroupFolders(prefix: string): string[] {
-  const hierarchies = readFileSync('/proc/mounts', 'utf8')
-    .split('\n')
-    .map((line) => line.split(' '))
-    .filter(([, , type]) => type === 'cgroup' || type === 'cgroup2')
-    .map(([, path = '']) => join(path, cgroup(prefix)))
-  return hierarchies
-    .flatMap((top) => [top, ...subfolders(top)])
-    .filter((folder) => subfolders(folder, false) !== undefined)
-}
-
-function subfolders(path: string): string[]
-function subfolders(path: string, deep: false): string[] | undefined
-function subfolders(path: string, deep = true): string[] | undefined {
-  try {
-    return readdirSync(path, { withFileTypes: true, recursive: deep })
-      .filter((entry) => entry.isDirectory())
-      .map((entry) => join(entry.parentPath, entry.name))
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
-    return deep ? [] : undefined
-  }
-}
-
-function readIfThere(path: string): string {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch {
-    return '' // it ended meanwhile
-  }
+  return cgroupProcesses(cgroup(prefix))
 }
 
 /** For `catch`: lets pass what the engine answers with this status. */

@@ -1,5 +1,3 @@
-import { PassThrough, type Readable } from 'node:stream'
-
 /** What the engine's health checks say; `none`: it has none. */
 export type Health = 'none' | 'starting' | 'healthy' | 'unhealthy'
 
@@ -131,17 +129,6 @@ export function pathStatOf(header: string): PathStat {
   return { kind, size: stat.size, modifiedAt: stat.mtime }
 }
 
-/** What a stream of JSON texts says, one to a line. */
-export async function* jsonLines(stream: Readable): AsyncGenerator<unknown> {
-  let rest = ''
-  for await (const chunk of stream.setEncoding('utf8')) {
-    const lines = (rest + chunk).split('\n')
-    rest = lines.pop() ?? ''
-    for (const line of lines.filter((l) => l.trim() !== '')) yield JSON.parse(line)
-  }
-  if (rest.trim() !== '') yield JSON.parse(rest)
-}
-
 /** One line of the engine's events (Engine API 1.41, SystemEvents). */
 export function eventOf(line: unknown): ContainerEvent {
   const event = line as { Action: string; Actor: { ID: string; Attributes: Record<string, string> } }
@@ -161,21 +148,4 @@ export function logText(answer: Buffer, terminal: boolean): string {
     at += 8 + length
   }
   return Buffer.concat(parts).toString('utf8')
-}
-
-/** Text of a log as it comes. @param unframe takes the frames off */
-export async function* logStream(
-  answer: Readable,
-  terminal: boolean,
-  unframe: (from: Readable, into: PassThrough) => void,
-): AsyncGenerator<string> {
-  if (terminal) {
-    for await (const chunk of answer.setEncoding('utf8')) yield chunk as string
-    return
-  }
-  const text = new PassThrough()
-  unframe(answer, text)
-  answer.on('end', () => text.end())
-  answer.on('error', (error) => text.destroy(error))
-  for await (const chunk of text.setEncoding('utf8')) yield chunk as string
 }

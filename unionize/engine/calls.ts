@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream'
 import type Docker from 'dockerode'
-import { type ContainerEvent, eventOf, jsonLines, logStream, logText } from './answers.ts'
+import { jsonLines, logStream } from '../../common/engine-streams.ts'
+import { type ContainerEvent, eventOf, logText } from './answers.ts'
 import { type ContainerSpec, describe } from './container-spec.ts'
 import { ContainerFailure, engineError } from './failure.ts'
 

@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream'
 import Docker from 'dockerode'
-import { jsonLines } from '../engine/answers.ts'
+import { jsonLines } from '../../common/engine-streams.ts'
 import { bounded, DEADLINE_MS, type PullOptions, pulled, type RegistryCredentials } from '../engine/calls.ts'
 import { ContainerFailure, engineError } from '../engine/failure.ts'
 import { unlessAborted } from './aborted.ts'
@@ -75,7 +75,7 @@ export function imageEngine(socketPath: string): ImageEngine {
     let stream: Readable | undefined
     try {
       stream = await begin(either)
-      const words = jsonLines(stream) as AsyncGenerator<Word>
+      const words = jsonLines<Word>(stream)
       for (;;) {
         const next =
           silentMs === null

@@ -1,9 +1,9 @@
 import type { Readable } from 'node:stream'
 import Docker from 'dockerode'
+import { jsonLines, logStream } from '../../../common/engine-streams.ts'
 import { HostUnreachable, OrchestratorError, wording } from '../../../common/errors.ts'
 import type { Info, Named, Node, Service, ServiceSpecification, SwarmEvent, Task, Version } from './answers.ts'
 import type { Tls } from './settings.ts'
-import { jsonLines, texts } from './streams.ts'
 import { givenUp } from './turns.ts'
 
 /** What a manager refused: `status` is that of HTTP. */
@@ -245,7 +245,7 @@ export function swarmEngine(options: {
       await call({ what: 'version', method: 'GET', path: '/version' }, signal)
       const docker = await connect(kept)
       const answer = await sent<Readable>(docker, request, signal)
-      yield* texts(answer, terminal, (from, into) => docker.modem.demuxStream(from, into, into))
+      yield* logStream(answer, terminal, (from, into) => docker.modem.demuxStream(from, into, into))
     },
     async quiet(signal) {
       while (underWay.size > 0) await givenUp(Promise.all(underWay), signal)

@@ -6,12 +6,13 @@ export async function* jsonLines<T>(stream: Readable): AsyncGenerator<T> {
   for await (const chunk of stream.setEncoding('utf8')) {
     const lines = (rest + chunk).split('\n')
     rest = lines.pop() ?? ''
-    for (const line of lines.filter((one) => one.trim() !== '')) yield JSON.parse(line) as T
+    for (const line of lines.filter((l) => l.trim() !== '')) yield JSON.parse(line) as T
   }
+  if (rest.trim() !== '') yield JSON.parse(rest) as T
 }
 
-/** Text of a log as it comes. @param terminal it has no frames @param unframe takes them off */
-export async function* texts(
+/** Text of a log as it comes. @param unframe takes the frames off */
+export async function* logStream(
   answer: Readable,
   terminal: boolean,
   unframe: (from: Readable, into: PassThrough) => void,
