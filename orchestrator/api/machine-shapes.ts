@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { type Machine, machineStatus, type Roll } from '../domain/machine.ts'
-import type { MachineShape, RollShape } from './machine-wire.ts'
+import type { MachineShape, RollShape } from './wire.ts'
 
 export function machineToShape(machine: Machine, backend: string): MachineShape {
   const { name, address, port, user, hostKey, labels, cordoned, task, fault, etcd, seen, away } = machine

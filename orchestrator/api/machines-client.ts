@@ -1,3 +1,4 @@
+import { ANSWER_WITHIN_MS, type Transport, withQuery } from './transport.ts'
 import {
   type MachineKeyShape,
   type MachineScope,
@@ -8,8 +9,7 @@ import {
   type RollRequest,
   type RollShape,
   rollShape,
-} from './machine-wire.ts'
-import { ANSWER_WITHIN_MS, type Transport, withQuery } from './transport.ts'
+} from './wire.ts'
 
 /** The part of the API that is about machines. Every call rejects as those of ApiClient do. */
 export class MachinesClient {

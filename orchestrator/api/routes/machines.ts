@@ -3,10 +3,10 @@ import { z } from 'zod'
 import type { Clock } from '../../../common/clock.ts'
 import type { Machine, Roll } from '../../domain/machine.ts'
 import { fingerprintOf, machineToShape, rollToShape } from '../machine-shapes.ts'
-import { machineKeyRequest, newMachineRequest, rollRequest, secretRequest, upgradeRequest } from '../machine-wire.ts'
 import type { ApiMetrics } from '../metrics.ts'
 import { SlowReader, whileRead, writePaced } from '../paced-response.ts'
 import { accept, flagParameter, Problem } from '../problem.ts'
+import { machineKeyRequest, newMachineRequest, rollRequest, secretRequest, upgradeRequest } from '../wire.ts'
 
 /** The machines of one backend, for operators: what orchestrator/backends/coreos/machines/machines.ts makes. */
 export interface MachineDesk {
@@ -58,7 +58,7 @@ const journalQuery = z.object({
   follow: flagParameter,
 })
 
-/** `/v1/machines`, `/v1/machine-keys`, `/v1/machine-roll`: see machine-wire.ts. */
+/** `/v1/machines`, `/v1/machine-keys`, `/v1/machine-roll`: see wire/machines.ts. */
 export function machinesRoutes(options: MachinesOptions): Router {
   const { desks, stopping } = options
   const router = Router()

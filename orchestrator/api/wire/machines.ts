@@ -1,8 +1,7 @@
 import { z } from 'zod'
+import { time } from './terms.ts'
 
-/** The shapes of `/v1/machines`, which looks after the machines of coreos backends. Times are ISO 8601 texts in UTC. */
-const time = z.iso.datetime()
-
+/** `/v1/machines`, which looks after the machines of coreos backends. */
 export const machineShape = z.object({
   name: z.string(),
   backend: z.string(),
