@@ -14,7 +14,9 @@ export interface MachineImage {
 }
 
 /** The one image of ordinary tests has all that any of them needs: each further one costs half a minute and 600 MB. */
-export const MACHINE_PACKAGES: readonly string[] = ['podman', 'docker.io', 'iptables', 'etcd-server', 'etcd-client']
+export const MACHINE_PACKAGES: readonly string[] = [
+  ...['podman', 'docker.io', 'iptables', 'etcd-server', 'etcd-client', 'cloud-init'],
+]
 
 const BASE_PACKAGES = [
   ...['systemd', 'systemd-sysv', 'dbus', 'openssh-server', 'iproute2', 'iputils-ping', 'procps', 'netbase', 'kmod'],
@@ -37,6 +39,9 @@ ${WRITABLE_CGROUPS}E
 chmod 755 "$1"/usr/local/sbin/writable-cgroups
 mkdir -p "$1"/etc/ssh/sshd_config.d "$1"/etc/selinux/none/contexts/files
 printf 'PermitRootLogin prohibit-password\\nPasswordAuthentication no\\nAuthorizedKeysFile .ssh/authorized_keys .ssh/authorized_keys.d/ignition\\nUsePAM no\\n' >"$1"/etc/ssh/sshd_config.d/lab.conf
+# Who wants it takes this file away.
+mkdir -p "$1"/etc/cloud
+touch "$1"/etc/cloud/cloud-init.disabled
 # Ignition asks for SELinux labels: an empty policy has none.
 printf 'SELINUX=disabled\\nSELINUXTYPE=none\\n' >"$1"/etc/selinux/config
 : >"$1"/etc/selinux/none/contexts/files/file_contexts

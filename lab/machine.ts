@@ -243,7 +243,7 @@ ${makeCgroup(this.#cgroup())
       ...['systemd-nspawn', '--quiet', '--register=no', '--keep-unit', '--kill-signal=SIGRTMIN+4', `--machine=${name}`],
       ...[`--network-namespace-path=/run/netns/${namespace}`, '--directory', join(disk, 'root'), '--capability=all'],
       ...['--system-call-filter=add_key keyctl bpf', '--link-journal=no', '--resolv-conf=off', '--timezone=off'],
-      ...['--console=pipe', `--bind=${join(disk, 'docker')}:/var/lib/docker`],
+      ...['--console=read-only', `--bind=${join(disk, 'docker')}:/var/lib/docker`],
       ...[`--bind=${join(disk, 'containers')}:/var/lib/containers`, '--boot'],
     ]
     return `export SYSTEMD_NSPAWN_API_VFS_WRITABLE=network

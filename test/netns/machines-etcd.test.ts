@@ -5,7 +5,7 @@ import { contentOf } from '../../orchestrator/backends/coreos/machines/config-co
 import { ignition } from '../../orchestrator/backends/coreos/machines/config-ignition.ts'
 import { type EtcdMember, membersIn } from '../../orchestrator/backends/coreos/machines/etcd.ts'
 import { memoryRecords } from '../support/coreos.ts'
-import { FirstBoots } from '../support/ignition.ts'
+import { FirstBoots } from '../support/first-boots.ts'
 import { MachinesLab, PATIENTLY } from '../support/machines.ts'
 import { until } from '../support/until.ts'
 

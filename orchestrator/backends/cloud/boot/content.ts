@@ -51,7 +51,7 @@ export function bootContent(order: Order, engine: Engine): BootContent {
       { path: `${HOME}/services`, mode: 0o700 },
       ...services.flatMap(({ folder }) => [folder, `${folder}/files`].map((path) => ({ path, mode: 0o700 }))),
       // Whatever user a service runs as writes its outputs there; root alone gets to it from outside.
-      ...(order.outputs ? [{ path: `${HOME}/told`, mode: 0o1777 }] : []),
+      ...(order.outputs ? [{ path: `${HOME}/told`, mode: 0o777 }] : []),
     ],
     files: [
       ...services.flatMap(({ service, folder, plan }) => [
@@ -74,15 +74,23 @@ export function bootContent(order: Order, engine: Engine): BootContent {
   }
 }
 
+/** Seconds until a container is made again that could not be. */
+const CREATE_AGAIN_SECONDS = 10
+
 /** Makes the container anew, when those are ready that it depends on. */
 function createScript(service: ServiceSpec, plan: ReturnType<typeof planContainer>, engine: Engine): string[] {
   return [
     '#!/bin/sh',
     'set -eu',
     ...service.dependsOn.map(({ service: other, condition }) => waitFor(containerName(other), condition, engine)),
-    `${engine} rm --force --volumes ${plan.name} >/dev/null 2>&1 || true`,
     ...Object.entries(plan.exported).map(([name, value]) => `export ${name}=${word(value)}`),
-    commandLine([engine, 'create', ...plan.arguments]),
+    // An image that cannot be fetched yet is no reason to give up, whatever its service says of restarts.
+    'while :; do',
+    `${engine} rm --force --volumes ${plan.name} >/dev/null 2>&1 || true`,
+    `if said=$(${commandLine([engine, 'create', ...plan.arguments])} 2>&1 >/dev/null); then exit 0; fi`,
+    `printf '%s\\n' "$said" | systemd-cat -p err -t ${plan.name}`,
+    `sleep ${CREATE_AGAIN_SECONDS}`,
+    'done',
   ]
 }
 
