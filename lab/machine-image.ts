@@ -15,7 +15,7 @@ export interface MachineImage {
 
 /** The one image of ordinary tests has all that any of them needs: each further one costs half a minute and 600 MB. */
 export const MACHINE_PACKAGES: readonly string[] = [
-  ...['podman', 'docker.io', 'iptables', 'etcd-server', 'etcd-client', 'cloud-init'],
+  ...['podman', 'docker.io', 'iptables', 'etcd-server', 'etcd-client', 'cloud-init', 'sudo'],
 ]
 
 const BASE_PACKAGES = [

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
-import type { Readable } from 'node:stream'
 import { after, before, describe, it } from 'node:test'
 import { run } from '../../lab/command.ts'
 import type { LabMachine } from '../../lab/machine.ts'
@@ -8,16 +7,15 @@ import { LabMachines } from '../../lab/machines.ts'
 import { inNamespace } from '../../lab/namespaces.ts'
 import { bootData, outputsIn } from '../../orchestrator/backends/cloud/boot/boot.ts'
 import { cloudOrder } from '../support/cloud-backend.ts'
+import { importTinyInto, TINY } from '../support/coreos.ts'
 import { FirstBoots } from '../support/first-boots.ts'
 import { service } from '../support/fixtures.ts'
-import { importTinyImage } from '../support/tiny-image.ts'
 import { until } from '../support/until.ts'
 
 /**
  * What a cloud's machine does with our boot data: machines with systemd, their container engine, and cloud-init or Ignition
  * themselves, which find the data where a cloud would have put them. Their image of a container comes late.
  */
-const IMAGE = 'orchestrator/tiny:1'
 const GREETING = `100 % of "all" $HOME \\ it's`
 const SECRET = '{"url": "50 % of $HOME"}'
 const PATIENTLY = { deadlineMs: 120_000, everyMs: 500 }
@@ -31,7 +29,7 @@ const boots = new FirstBoots()
 let lab: LabMachines
 
 function dataOf({ boot, engine }: Way): string {
-  const tiny = { image: IMAGE, pull: 'never', restart: 'always' } as const
+  const tiny = { image: TINY, pull: 'never', restart: 'always' } as const
   const page = `test "$PWD" = /srv; cat /etc/secret >/orchestrator/outputs.json; echo "$GREETING" >index.html; exec busybox httpd -f -p '[::]:80'`
   const order = cloudOrder(1, 1, {
     outputs: true,
@@ -79,7 +77,7 @@ for (const [at, { boot, engine }] of ways.entries()) {
     const machine = () => lab.machine(at + 1)
 
     it('becomes the instance, as soon as its image can be had', async () => {
-      await importTo(machine(), engine)
+      await importTinyInto(machine(), engine, ['busybox'])
       assert.equal(await until('its page answers', () => page(machine()), PATIENTLY), `${GREETING}\n`)
       assert.equal((await machine().run(['hostname'])).trim(), 'test1')
     })
@@ -114,14 +112,4 @@ async function page(machine: LabMachine): Promise<string | undefined> {
 }
 function told(machine: LabMachine): string | undefined {
   return outputsIn(readFileSync(machine.console, 'utf8')) ?? undefined
-}
-
-async function importTo(machine: LabMachine, engine: Way['engine']): Promise<void> {
-  const importImage = async (tar: Readable, { changes = [] }: { readonly changes?: readonly string[] }) => {
-    const chunks: Buffer[] = []
-    for await (const chunk of tar) chunks.push(chunk as Buffer)
-    const flags = changes.flatMap((change) => ['--change', change])
-    await machine.run([engine, 'import', ...flags, '-', IMAGE], { input: Buffer.concat(chunks) })
-  }
-  await importTinyImage({ importImage } as never, { name: 'orchestrator/tiny', tag: '1', programs: ['busybox'] })
 }

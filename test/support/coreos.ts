@@ -131,12 +131,17 @@ export function memoryRecords(): Records {
   }
 }
 
-async function tinyTar(): Promise<Buffer> {
+/** Has the image {@link TINY} on a machine. @param programs of this machine that it has beside the usual ones */
+export async function importTinyInto(machine: LabMachine, engine = 'podman', programs: readonly string[] = []) {
+  await importTiny(machine, engine, await tinyTar(programs))
+}
+
+async function tinyTar(programs: readonly string[] = []): Promise<Buffer> {
   const chunks: Buffer[] = []
   const importImage = async (tar: Readable): Promise<void> => {
     for await (const chunk of tar) chunks.push(chunk as Buffer)
   }
-  await importTinyImage({ importImage }, { name: 'orchestrator/tiny', tag: '1' })
+  await importTinyImage({ importImage }, { name: 'orchestrator/tiny', tag: '1', programs })
   return Buffer.concat(chunks)
 }
 

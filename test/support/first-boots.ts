@@ -9,11 +9,13 @@ const IGNITION = '/usr/lib/dracut/modules.d/30ignition/ignition'
 export type BootProgram = 'ignition' | 'cloud-init'
 
 /** What a cloud's image would bring: where its data come from, and that the lab's own network, user and keys stay. */
-const CLOUD_INIT_OF_THE_LAB = `datasource_list: [NoCloud]
-network: {config: disabled}
-ssh_deletekeys: false
-disable_root: false
-`
+const CLOUD_INIT_OF_THE_LAB = JSON.stringify({
+  datasource_list: ['NoCloud'],
+  network: { config: 'disabled' },
+  ssh_deletekeys: false,
+  disable_root: false,
+  locale: 'C.UTF-8',
+})
 
 /**
  * Configures machines of the lab at their first boot by Ignition or cloud-init themselves, from files that are written before
@@ -61,7 +63,7 @@ mkdir -p $S
 cat ${data} >$S/user-data
 echo ${quoted(`instance-id: ${name}`)} >$S/meta-data
 rm $ROOT/etc/cloud/cloud-init.disabled
-printf %s ${quoted(CLOUD_INIT_OF_THE_LAB)} >$ROOT/etc/cloud/cloud.cfg.d/99-lab.cfg
+echo ${quoted(CLOUD_INIT_OF_THE_LAB)} >$ROOT/etc/cloud/cloud.cfg.d/99-lab.cfg
 fi`
   }
 }

@@ -12,6 +12,8 @@ export function cloudConfig(content: MachineContent): string {
   const mounted = new Set(disks.map(({ mount }) => mount))
   const written = {
     hostname,
+    // sudo looks its host up: without it each call waits for a name server.
+    manage_etc_hosts: 'localhost',
     users: users.map(({ name, groups, keys, passwordHash }) => ({
       name,
       ...(name === 'root' ? {} : { shell: '/bin/bash' }),
