@@ -1,5 +1,6 @@
 import type { Response } from 'express'
 import type { Clock } from '../../common/clock.ts'
+import type { ApiMetrics } from './metrics.ts'
 
 /** Milliseconds that a reader may take to make room before it is disconnected. */
 export const READ_WITHIN_MS = 15_000
@@ -34,4 +35,37 @@ export function whileRead(response: Response, stopping: AbortSignal): AbortSigna
   if (response.destroyed) left.abort()
   response.once('close', () => left.abort())
   return AbortSignal.any([left.signal, stopping])
+}
+
+/** What a route needs to send a stream. */
+export interface Pacing {
+  readonly clock: Clock
+  readonly metrics: Pick<ApiMetrics, 'slowReaders'>
+  /** Aborted when the server stops: streams end then. */
+  readonly stopping: AbortSignal
+}
+
+/**
+ * Sends texts as text/plain while they come, until they end, the reader leaves or the server stops.
+ * @throws what the texts threw, unless nobody reads them any more
+ */
+export async function sendTexts(
+  response: Response,
+  { clock, metrics, stopping }: Pacing,
+  texts: (left: AbortSignal) => AsyncIterable<string>,
+): Promise<void> {
+  const left = whileRead(response, stopping)
+  try {
+    for await (const text of texts(left)) {
+      if (!response.headersSent) response.type('text/plain')
+      await writePaced(response, text, clock, left)
+    }
+    if (!response.headersSent) response.type('text/plain')
+    response.end()
+  } catch (error) {
+    if (error instanceof SlowReader) metrics.slowReaders.inc()
+    else if (stopping.aborted && response.headersSent) response.end()
+    else if (!left.aborted) throw error
+    else response.destroy()
+  }
 }

@@ -6,7 +6,7 @@ import type { Build } from '../../domain/build.ts'
 import type { Store } from '../../store/store.ts'
 import { withBody } from '../body-stream.ts'
 import type { ApiMetrics } from '../metrics.ts'
-import { SlowReader, whileRead, writePaced } from '../paced-response.ts'
+import { sendTexts } from '../paced-response.ts'
 import { accept, flagParameter, Problem } from '../problem.ts'
 import { type BuildShape, gitBuildRequest } from '../wire.ts'
 
@@ -113,19 +113,9 @@ async function checkOurs(builds: BuildDesk, id: string): Promise<void> {
 }
 
 async function sendLog(options: BuildsOptions, id: string, follow: boolean, response: Response): Promise<void> {
-  const { builds, clock, metrics, stopping } = options
-  const left = whileRead(response, stopping)
   response.type('text/plain')
   response.flushHeaders()
-  try {
-    for await (const text of builds.log(id, follow, left)) await writePaced(response, text, clock, left)
-    response.end()
-  } catch (error) {
-    if (error instanceof SlowReader) metrics.slowReaders.inc()
-    else if (stopping.aborted) response.end()
-    else if (!left.aborted) throw error
-    else response.destroy()
-  }
+  await sendTexts(response, options, (left) => options.builds.log(id, follow, left))
 }
 
 function buildToShape(build: Build): BuildShape {

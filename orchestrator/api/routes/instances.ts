@@ -1,4 +1,4 @@
-import { type Response, Router } from 'express'
+import { Router } from 'express'
 import { z } from 'zod'
 import type { Clock } from '../../../common/clock.ts'
 import { serviceName } from '../../../common/service-spec.ts'
@@ -8,7 +8,7 @@ import type { Intake } from '../../intake.ts'
 import type { Store } from '../../store/store.ts'
 import type { ApiMetrics } from '../metrics.ts'
 import type { OutputOptions } from '../output-options.ts'
-import { SlowReader, whileRead, writePaced } from '../paced-response.ts'
+import { sendTexts } from '../paced-response.ts'
 import { accept, flagParameter, Problem } from '../problem.ts'
 import { eventToShape, instanceToShape, leaseToShape } from '../shapes.ts'
 import { parametersToShape } from '../template-shapes.ts'
@@ -64,7 +64,8 @@ export function instancesRoutes(options: InstancesOptions): Router {
 
   router.get('/v1/instances/:id/logs', async (request, response) => {
     const query = accept(logsQuery, request.query)
-    await sendLogs(options, await foundInstance(store, request.params.id), query, response)
+    const instance = await foundInstance(store, request.params.id)
+    await sendTexts(response, options, (left) => options.logs(instance, query, left))
   })
   return router
 }
@@ -104,29 +105,6 @@ async function detailOf(store: Store, instance: Instance): Promise<InstanceDetai
     outputs: instance.outputs,
     lease: lease === null ? null : leaseToShape(lease, current),
     events: events.map(eventToShape),
-  }
-}
-
-async function sendLogs(
-  options: InstancesOptions,
-  instance: Instance,
-  query: z.output<typeof logsQuery>,
-  response: Response,
-): Promise<void> {
-  const { logs, clock, metrics, stopping } = options
-  const left = whileRead(response, stopping)
-  try {
-    for await (const text of logs(instance, query, left)) {
-      if (!response.headersSent) response.type('text/plain')
-      await writePaced(response, text, clock, left)
-    }
-    if (!response.headersSent) response.type('text/plain')
-    response.end()
-  } catch (error) {
-    if (error instanceof SlowReader) metrics.slowReaders.inc()
-    else if (stopping.aborted && response.headersSent) response.end()
-    else if (!left.aborted) throw error
-    else response.destroy()
   }
 }
 

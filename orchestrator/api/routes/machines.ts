@@ -4,7 +4,7 @@ import type { Clock } from '../../../common/clock.ts'
 import type { Machine, Roll } from '../../domain/machine.ts'
 import { fingerprintOf, machineToShape, rollToShape } from '../machine-shapes.ts'
 import type { ApiMetrics } from '../metrics.ts'
-import { SlowReader, whileRead, writePaced } from '../paced-response.ts'
+import { sendTexts } from '../paced-response.ts'
 import { accept, flagParameter, Problem } from '../problem.ts'
 import { machineKeyRequest, newMachineRequest, rollRequest, secretRequest, upgradeRequest } from '../wire.ts'
 
@@ -167,21 +167,7 @@ function deskOf(desks: MachinesOptions['desks'], request: Request): Found {
 }
 
 async function sendJournal(options: MachinesOptions, request: Request, response: Response): Promise<void> {
-  const { desks, clock, metrics, stopping } = options
   const { backend: _backend, ...query } = accept(journalQuery, request.query)
-  const { desk } = deskOf(desks, request)
-  const left = whileRead(response, stopping)
-  try {
-    for await (const text of desk.journal(String(request.params['name']), query, left)) {
-      if (!response.headersSent) response.type('text/plain')
-      await writePaced(response, text, clock, left)
-    }
-    if (!response.headersSent) response.type('text/plain')
-    response.end()
-  } catch (error) {
-    if (error instanceof SlowReader) metrics.slowReaders.inc()
-    else if (stopping.aborted && response.headersSent) response.end()
-    else if (!left.aborted) throw error
-    else response.destroy()
-  }
+  const { desk } = deskOf(options.desks, request)
+  await sendTexts(response, options, (left) => desk.journal(String(request.params['name']), query, left))
 }
