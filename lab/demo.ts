@@ -140,10 +140,12 @@ async function tour(site: Site, client: DhcpClient, signal: AbortSignal): Promis
     const ms = instance.timelineMs[stage]
     return ms === undefined ? [] : [`${stage} ${Math.round(ms)}`]
   })
+  const through = instance.reach === null ? '' : `, reached through ${instance.reach.address}`
   show(`
   ${client.hostname}
     lease     ${lease.address}, ${leasedMs} ms after it first asked (a second of that is its own address detection)
     instance  ${instance.name}.${LAB_NETWORK.domain} = ${instance.address} (${instance.id})
+    runs on   ${instance.host}${through}
     use       ${visited}
     timeline  ${times.join(' · ')} ms`)
   return instance

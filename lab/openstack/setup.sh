@@ -32,8 +32,12 @@ cat >/etc/keystone/keystone.conf <<E
 $(connection keystone)
 [token]
 provider = fernet
+[identity]
+# Not kept from anybody: each start of an orchestrator signs in, and each service looks at each new token.
+password_hash_rounds = 4
 [cache]
-enabled = false
+enabled = true
+backend = dogpile.cache.memory
 E
 cat >/etc/glance/glance-api.conf <<E
 [DEFAULT]
@@ -143,6 +147,9 @@ local_ip = $address
 enable_security_group = false
 firewall_driver = noop
 E
+
+# Its threads switch each other's greenlets, which fails and, with several callers, stops it for good: processes instead.
+sed -i -e 's/^processes = .*/processes = 2/' -e 's/^threads = .*/threads = 1/' /etc/neutron/neutron-api-uwsgi.ini
 
 as keystone 'keystone-manage db_sync'
 keystone-manage fernet_setup --keystone-user keystone --keystone-group keystone

@@ -11,6 +11,7 @@ import type { Seal } from '../pki/seal.ts'
 import type { Store } from '../store/store.ts'
 import { type Credentials, createCredentials } from './credentials.ts'
 import { createDesk, type Desk } from './desk.ts'
+import { createVeil, type Veil } from './veil.ts'
 
 export interface AccessOptions {
   readonly store: Store
@@ -51,11 +52,12 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
         usedBy.flatMap((name) => [...(backends.get(name)?.targets?.() ?? [])]),
       ),
   })
+  const veil = createVeil()
   const guards = createGuards({
-    ...{ clock, metrics: callMetrics(options.registry) },
+    ...{ clock, metrics: callMetrics(options.registry), show: veil.text },
     changed: (backend, target, why) => targetChanged(options, backend, target, why),
   })
-  const contextFor = await contexts(options, credentials)
+  const contextFor = await contexts(options, credentials, veil)
   const opened = await loadBackends(setting, kinds, contextFor, packages)
   for (const backend of [...options.beside, ...opened]) backends.set(backend.name, guards.guard(backend))
   return {
@@ -68,11 +70,15 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
 }
 
 /** What backends are given, by their names. */
-async function contexts({ store, clock, log }: AccessOptions, credentials: Credentials) {
+async function contexts({ store, clock, log }: AccessOptions, credentials: Credentials, veil: Veil) {
   const installation = await store.installation()
   return (name: string): BackendContext => ({
     ...{ name, installation, log, clock },
-    credential: (credential) => credentials.openFor(name, credential),
+    async credential(asked) {
+      const fields = await credentials.openFor(name, asked)
+      veil.given(name, asked, fields)
+      return fields
+    },
     records: {
       all: () => store.backendRecords(name),
       put: (key, value) => store.putBackendRecord(name, key, value),

@@ -1,4 +1,5 @@
 import { errorCode, wording } from '../../common/errors.ts'
+import { unlessAborted } from '../../common/unless-aborted.ts'
 import type { Host, Target } from '../domain/host.ts'
 import type { TargetReport } from '../domain/standing.ts'
 import type { Backend, TargetCheck } from './backend.ts'
@@ -30,26 +31,16 @@ async function checkTarget(backend: Backend, target: Target, signal: AbortSignal
   }
 }
 
-/** A backend that has no check of its own is asked for its list: what answers that is there. */
+/**
+ * A backend that has no check of its own is asked for its list: what answers that is there. One that does not heed its signal
+ * holds nobody up.
+ */
 async function found(backend: Backend, target: Target, signal: AbortSignal): Promise<TargetCheck> {
-  if (backend.check !== undefined) return await inTime(backend.check(target, signal), signal)
-  const listed = await inTime(backend.list(target, signal), signal)
+  if (backend.check !== undefined) return await unlessAborted(backend.check(target, signal), signal)
+  const listed = await unlessAborted(backend.list(target, signal), signal)
   const { engine } = 'facts' in target ? (target as Host).facts : {}
   const abilities = [`lists instances (${listed.length})`, 'makes and removes them']
   if (backend.logs !== undefined) abilities.push('shows what they print')
   if (backend.prepare !== undefined) abilities.push('fetches images beforehand')
   return { version: engine ?? backend.name, abilities, missing: [] }
-}
-
-/** The answer, or the signal's reason as soon as it is aborted: a backend that does not heed it holds nobody up. */
-async function inTime<T>(answer: Promise<T>, signal: AbortSignal): Promise<T> {
-  const { promise, reject } = Promise.withResolvers<never>()
-  const aborted = () => reject(signal.reason)
-  signal.addEventListener('abort', aborted)
-  if (signal.aborted) aborted()
-  try {
-    return await Promise.race([answer, promise])
-  } finally {
-    signal.removeEventListener('abort', aborted)
-  }
 }

@@ -5,6 +5,7 @@ import type { HostName } from '../domain/host.ts'
 import type { Price } from '../domain/price.ts'
 import type { Backend, LogOptions } from './backend.ts'
 import type { CallMetrics } from './call-metrics.ts'
+import { veiled } from './veiled.ts'
 
 /** The calls of a backend that go to a target. */
 export type Call = 'list' | 'ensure' | 'remove' | 'watch' | 'prepare' | 'logs' | 'check'
@@ -19,6 +20,8 @@ export interface GuardOptions {
   readonly metrics: CallMetrics
   /** Told when a target no longer answers (`why`), and when it does again (null). */
   readonly changed: (backend: string, target: HostName, why: string | null) => void
+  /** What a backend says, without the credentials that it was given; absent: as it is. */
+  readonly show?: (backend: string, said: string) => string
 }
 
 /** Stands before all backends: counts their calls, and lets nobody wait for targets that do not answer. */
@@ -103,7 +106,12 @@ function guarded(backend: Backend, guarding: Guarding): Backend {
         ),
     }),
     ...(check && {
-      check: (target, signal) => through('check', target.name, signal, () => check.call(backend, target, signal)),
+      check: (target, signal) =>
+        through('check', target.name, signal, async () => {
+          const { version, abilities, missing } = await check.call(backend, target, signal)
+          const show = shown(guarding, backend.name)
+          return { version: show(version), abilities: abilities.map(show), missing: missing.map(show) }
+        }),
     }),
     close: () => backend.close(),
   }
@@ -142,10 +150,15 @@ async function asked<T>(
     // A stream that ends without an error was ended by whoever had asked.
     end.over(LASTING.has(what.call) ? 'unclear' : 'answered', 'ok', null)
     return answer
-  } catch (error) {
+  } catch (thrown) {
+    const error = veiled(thrown, shown(guarding, what.backend))
     end.failed(error)
     throw error
   }
+}
+
+function shown({ show }: Guarding, backend: string): (said: string) => string {
+  return (said) => show?.(backend, said) ?? said
 }
 
 /** The same for output that comes in parts. */
@@ -162,7 +175,8 @@ async function* printed(
       end.heard()
       yield part
     }
-  } catch (error) {
+  } catch (thrown) {
+    const error = veiled(thrown, shown(guarding, what.backend))
     how = 'failed'
     end.failed(error)
     throw error

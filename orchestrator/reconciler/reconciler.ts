@@ -89,6 +89,8 @@ class Loop implements Reconciler {
   observed(observed: Observed): void {
     // While the instance is acted upon, that action's own outcome would overwrite what this says: first things first.
     if (this.#busy.has(observed.instance)) {
+      // That it starts is what the action itself waits for: afterwards it would be taken for the end of what runs.
+      if (observed.state === 'starting') return
       this.#told.set(observed.instance, [...(this.#told.get(observed.instance) ?? []), observed])
     } else this.#track(notice(this.#context, observed).then(() => this.wake()))
   }

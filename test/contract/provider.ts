@@ -344,5 +344,6 @@ export function orderOf(
     image: s.image,
     admit: '2001:db8:1::1',
     spot: false,
+    asking: async () => {},
   }
 }

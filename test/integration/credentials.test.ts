@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { it } from 'node:test'
+import { inspect } from 'node:util'
 import request from 'supertest'
-import { OrchestratorError } from '../../common/errors.ts'
+import { OrchestratorError, wording } from '../../common/errors.ts'
 import type { Log } from '../../common/log.ts'
 import { createCredentials } from '../../orchestrator/access/credentials.ts'
 import { backendReportShape, backendShape, credentialShape, listOf, problemShape } from '../../orchestrator/api/wire.ts'
 import { CIRCUIT_LIMITS } from '../../orchestrator/domain/circuit.ts'
+import type { HostName } from '../../orchestrator/domain/host.ts'
 import { openSeal } from '../../orchestrator/pki/seal.ts'
 import type { Store } from '../../orchestrator/store/store.ts'
 import { type TestApi, testApi } from '../support/api.ts'
@@ -142,6 +144,9 @@ onBothStores('backends and credentials over the API', (open) => {
     await asked(call(api, 'post', '/v1/credentials/keys/test').send({}))
     world.password = 'another one'
     await asked(call(api, 'post', '/v1/credentials/keys/test').send({}))
+    const [refused] = await check(api)
+    assert.deepEqual(refused?.error, { code: 'credential-refused', message: '(secret) is wrong: 401: (secret)' })
+    await asked(call(api, 'post', '/v1/backends/vault/check'))
     await asked(set(api, SECRET, true))
     const broken = call(api, 'put', '/v1/credentials/keys').set('Content-Type', 'application/json')
     await asked(broken.send(`{"fields": {"password": ${SECRET}}}`))
@@ -155,6 +160,25 @@ onBothStores('backends and credentials over the API', (open) => {
     assert.doesNotMatch(texts.join('\n'), /correct-/)
   })
 
+  it('are in no error that a call of a backend ends with, nor in what it says is missing', async () => {
+    const { api, world } = await locked()
+    await using _ = api
+    await set(api, SECRET).expect(200)
+    const vault = api.access.backends.get('vault')
+    assert.ok(vault)
+    const east = { name: 'east' as HostName }
+    world.missing.push(`the right to use ${SECRET}`)
+    const { missing } = (await vault.check?.(east, new AbortController().signal)) ?? assert.fail()
+    assert.deepEqual(missing, ['the right to use (secret)'])
+    world.password = 'another one'
+    await assert.rejects(vault.list(east, new AbortController().signal), (error) => {
+      assert.ok(error instanceof OrchestratorError && error.code === 'credential-refused')
+      assert.doesNotMatch(inspect(error), /correct-/)
+      assert.equal(wording(error), '(secret) is wrong: 401: (secret)')
+      return true
+    })
+  })
+
   it('are tested with every backend that uses them, before they hold if that is asked for', async () => {
     const { api, world } = await locked()
     await using _ = api
@@ -164,7 +188,7 @@ onBothStores('backends and credentials over the API', (open) => {
     assert.equal(refused.code, 'credential-test-failed')
     assert.match(
       refused.message,
-      /keys was not set, as its test failed: vault at east: \(secret\) is wrong; vault at west/,
+      /keys was not set, as its test failed: vault at east: \(secret\) is wrong: 401: \(secret\); vault at west/,
     )
     assert.deepEqual(await listed(), [])
     const kept = credentialShape.parse((await set(api, SECRET, true).expect(200)).body)

@@ -160,6 +160,27 @@ onBothStores('the reconciler with targets that are no hosts', (open) => {
     )
   })
 
+  it('does not take what was told of the start, while it waited for it, for the end of what runs', async () => {
+    const far = farBackend('m1')
+    const ensure = far.ensure.bind(far)
+    far.ensure = async (order, target, signal) => {
+      const { instance, generation, address } = order
+      far.tell({ instance, generation, address, state: 'starting', detail: 'the machine boots' })
+      return await ensure(order, target, signal)
+    }
+    const w = await world(far)
+    await w.grant(1)
+    await w.settled('running')
+    await w.grant(2)
+    await w.settled('running', 2)
+    const events = await w.store.events({ limit: 100 })
+    assert.deepEqual(
+      events.filter(({ kind }) => kind === 'instance.lost'),
+      [],
+    )
+    assert.equal((await w.one()).failures, 0)
+  })
+
   it('follows an instance that moves: to another machine, and to the host of its lease', async () => {
     const w = await world(farBackend('m1'), 100)
     await w.grant(1)

@@ -60,7 +60,7 @@ describe('the managers of a swarm', () => {
     const unknown = inside({
       tls: { ...tls, cert: join(folder, 'stranger-client.pem'), key: join(folder, 'stranger-client-key.pem') },
     })
-    await assert.rejects(unknown.ask('list'), { code: 'host-unreachable' })
+    await assert.rejects(unknown.ask('list'), { code: 'credential-refused' })
     await unknown.kill()
   })
 

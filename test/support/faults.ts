@@ -44,6 +44,7 @@ interface Armed {
   /** Calls until it is that one's turn. */
   left: number
   wasHit: boolean
+  ended: boolean
   readonly hit: PromiseWithResolvers<void>
   readonly over: PromiseWithResolvers<void>
 }
@@ -57,6 +58,8 @@ export function createFaults(options: FaultOptions = {}): Faults {
   let armed: Armed | null = null
   const turn = (mine: Armed) => --mine.left === 0
   const hit = (mine: Armed) => () => {
+    // It was given up while that call was still taking effect.
+    if (mine.ended) return
     mine.wasHit = true
     mine.hit.resolve()
   }
@@ -65,11 +68,12 @@ export function createFaults(options: FaultOptions = {}): Faults {
     arm(fault, call): ArmedFault {
       armed?.over.resolve()
       const parts = { hit: Promise.withResolvers<void>(), over: Promise.withResolvers<void>() }
-      const mine: Armed = { fault, left: call, wasHit: false, ...parts }
+      const mine: Armed = { fault, left: call, wasHit: false, ended: false, ...parts }
       armed = mine
       return {
         hit: mine.hit.promise,
         end() {
+          mine.ended = true
           mine.over.resolve()
           if (armed === mine) armed = null
           return mine.wasHit

@@ -24,7 +24,9 @@ export function lockedKind(world: LockedWorld): BackendKind {
         const { password = '' } = await context.credential(credential)
         world.came.push(password)
         // As careless as a library may be.
-        if (password !== world.password) throw new OrchestratorError('credential-refused', `${password} is wrong`)
+        if (password === world.password) return
+        const cause = new Error(`401: ${password}`)
+        throw new OrchestratorError('credential-refused', `${password} is wrong`, { cause })
       }
       return {
         name: context.name,

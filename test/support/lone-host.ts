@@ -11,9 +11,13 @@ import type { LoneOrchestrator } from './lone-orchestrator.ts'
 import { keyAndRequest } from './test-host.ts'
 import { until } from './until.ts'
 
+/** Where others would reach it, unless told; nothing listens there. */
+const ADDRESS = 'fd00:feed::1'
+
 /** A host that has leases and runs nothing: it agrees to all that it is asked, and comes back after each cut. */
 export class LoneHost implements AsyncDisposable {
   readonly #orchestrator: LoneOrchestrator
+  readonly #address: string
   readonly #key: string
   readonly #cert: string
   #socket: WebSocket | null = null
@@ -23,17 +27,18 @@ export class LoneHost implements AsyncDisposable {
   /** Ways that it was told to keep, by instance: where each leads. */
   readonly ways = new Map<string, string>()
 
-  private constructor(orchestrator: LoneOrchestrator, key: string, cert: string) {
+  private constructor(orchestrator: LoneOrchestrator, address: string, key: string, cert: string) {
     this.#orchestrator = orchestrator
+    this.#address = address
     this.#key = key
     this.#cert = cert
   }
 
-  static async join(orchestrator: LoneOrchestrator, host: string): Promise<LoneHost> {
+  static async join(orchestrator: LoneOrchestrator, host: string, address = ADDRESS): Promise<LoneHost> {
     const { token } = await orchestrator.call<JoinTokenShape>('POST', '/v1/join-tokens', {})
     const { key, csr } = await keyAndRequest()
     const answer = await orchestrator.call<JoinResponse>('POST', '/v1/hosts/join', { token, host, csr })
-    return new LoneHost(orchestrator, key, answer.certificate)
+    return new LoneHost(orchestrator, address, key, answer.certificate)
   }
 
   /** Connects, in place of a former connection. */
@@ -45,7 +50,7 @@ export class LoneHost implements AsyncDisposable {
     let welcome = false
     socket.on('error', () => {})
     socket.on('open', () => {
-      const facts = { engine: 'none', kernel: 'none', instances: 0 }
+      const facts = { engine: 'none', kernel: 'none', instances: 0, address: this.#address }
       this.#send({ type: 'hello', protocol: PROTOCOL_VERSION, version: 'test', facts })
     })
     socket.on('message', (data) => {

@@ -1,12 +1,16 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { Agent, request } from 'node:https'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { stringify } from 'yaml'
 import type { InstanceShape } from '../../orchestrator/api/wire.ts'
 import { until } from './until.ts'
 
 const MAIN = new URL('../../orchestrator/main.ts', import.meta.url).pathname
+/** Modules that this process has had compiled for {@link LoneOrchestrator.compile}. */
+let compiled: { readonly directory: string; readonly done: Promise<unknown> } | null = null
 
 /** The orchestrator as a process of its own, without hosts, that can be killed and started again on the same store. */
 export class LoneOrchestrator implements AsyncDisposable {
@@ -15,6 +19,9 @@ export class LoneOrchestrator implements AsyncDisposable {
   #child: ChildProcess | null = null
   #said = ''
   #port = 0
+  #cache = join(this.directory, 'compiled')
+  /** Its calls share connections: whoever asks again and again must not be busy with handshakes. */
+  #agent: Agent | null = null
 
   /** @param settings as in its settings file, nested; @param catalog files of its catalog directory, by name */
   constructor(settings: Readonly<Record<string, unknown>>, catalog: Readonly<Record<string, string>> = {}) {
@@ -41,6 +48,12 @@ export class LoneOrchestrator implements AsyncDisposable {
     return readFileSync(join(this.directory, 'state', 'ca.crt'), 'utf8')
   }
 
+  /** The id that it gives to what is its own in targets. */
+  get installation(): string {
+    using database = new DatabaseSync(join(this.directory, 'state', 'orchestrator.db'), { readOnly: true })
+    return String(database.prepare('select id from installation').get()?.['id'])
+  }
+
   /** Resolves when it answers. @throws with what it said when it ends instead */
   async start(): Promise<void> {
     const ended = this.launch()
@@ -64,7 +77,7 @@ export class LoneOrchestrator implements AsyncDisposable {
     const file = join(this.directory, 'orchestrator.yaml')
     writeFileSync(file, stringify({ server: { address: '::1', port: 0 }, ...this.#settings }))
     this.#said = ''
-    const env = { ...process.env, NODE_COMPILE_CACHE: join(this.directory, 'compiled') }
+    const env = { ...process.env, NODE_COMPILE_CACHE: this.#cache }
     const child = spawn(process.execPath, [MAIN, '--config', file], { env, stdio: ['ignore', 'ignore', 'pipe'] })
     this.#child = child
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -77,8 +90,9 @@ export class LoneOrchestrator implements AsyncDisposable {
 
   /** Keeps its modules compiled, which a process that is killed does not: for who starts it often. */
   async compile(): Promise<void> {
-    const env = { ...process.env, NODE_COMPILE_CACHE: join(this.directory, 'compiled') }
-    await once(spawn(process.execPath, [MAIN, '--print-config'], { env, stdio: 'ignore' }), 'close')
+    compiled ??= compileModules()
+    this.#cache = compiled.directory
+    await compiled.done
   }
 
   /** `kill -9`, and nothing else: whatever it was doing is half done. */
@@ -88,13 +102,16 @@ export class LoneOrchestrator implements AsyncDisposable {
     const gone = once(child, 'close')
     child.kill('SIGKILL')
     await gone
+    this.#agent?.destroy()
+    this.#agent = null
   }
 
   /** A call to its API as an administrator. */
   async call<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const { request } = await import('node:https')
     const token = readFileSync(join(this.directory, 'state', 'api-token'), 'utf8').trim()
     const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
+    this.#agent ??= new Agent({ keepAlive: true })
+    const agent = this.#agent
     return await new Promise<T>((resolve, reject) => {
       const options = {
         host: '::1',
@@ -103,7 +120,7 @@ export class LoneOrchestrator implements AsyncDisposable {
         method,
         headers,
         ca: this.authority,
-        agent: false as const,
+        agent,
       }
       const call = request(options, (response) => {
         let text = ''
@@ -129,4 +146,12 @@ export class LoneOrchestrator implements AsyncDisposable {
     await this.kill()
     rmSync(this.directory, { recursive: true })
   }
+}
+
+function compileModules(): NonNullable<typeof compiled> {
+  const directory = mkdtempSync('/tmp/orchestrator-compiled-')
+  process.once('exit', () => rmSync(directory, { recursive: true, force: true }))
+  const env = { ...process.env, NODE_COMPILE_CACHE: directory }
+  const child = spawn(process.execPath, [MAIN, '--print-config'], { env, stdio: 'ignore' })
+  return { directory, done: once(child, 'close') }
 }

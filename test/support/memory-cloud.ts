@@ -55,11 +55,11 @@ export function memoryCloud(options: { bootBytes?: number; instant?: boolean } =
           }
         }
         const ours = () => [...machines.values()].filter((m) => Object.values(m.order.tags)[0] === installation)
-        const call = async <T>(name: keyof Provider, signal: AbortSignal, work: () => T): Promise<T> => {
+        const call = async <T>(name: keyof Provider, signal: AbortSignal, work: () => T | Promise<T>): Promise<T> => {
           signal.throwIfAborted()
           cloud.calls.push(name)
           await cloud.trouble(name, 'before', signal)
-          const result = work()
+          const result = await work()
           await cloud.trouble(name, 'after', signal)
           return result
         }
@@ -73,7 +73,8 @@ export function memoryCloud(options: { bootBytes?: number; instant?: boolean } =
               return found
             }),
           create: (order, signal) =>
-            call('create', signal, () => {
+            call('create', signal, async () => {
+              await order.asking()
               const id = `m${++last}`
               const machine = { id, order, state: cloud.newState, address: null, createdAt: clock.now(), console: null }
               machines.set(id, machine)

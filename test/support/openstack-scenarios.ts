@@ -50,7 +50,8 @@ function refused(code: string, words: RegExp, field?: string): Scenario['run'] {
     }
     await assert.rejects(attempt, (error) => {
       assert.ok(error instanceof OrchestratorError, String(error))
-      assert.equal(error.code, code, error.message)
+      assert.deepEqual([error.code, error.retryable], [code, code === 'no-room'], error.message)
+      if (code === 'no-room') assert.match(error.message, /have the quota raised, .* or name a second choice/)
       if (field !== undefined) assert.equal(error instanceof InvalidInput && error.field, field)
       assert.match(error.message, words)
       return true
@@ -116,7 +117,7 @@ export const scenarios: readonly Scenario[] = [
   {
     name: 'missing-right',
     credential: ({ reader }) => reader,
-    run: refused('not-permitted', /Policy doesn't allow os_compute_api:servers:create/),
+    run: refused('not-permitted', /give it that right \(Policy doesn't allow os_compute_api:servers:create/),
   },
   {
     name: 'check-of-a-reader',

@@ -1,4 +1,5 @@
 import { OPENSTACK_KEYSTONE } from '../../lab/openstack/machine.ts'
+import { TAG } from '../../orchestrator/backends/cloud/provider.ts'
 import { until } from './until.ts'
 
 /** One project of the OpenStack of lab/openstack, with all that our backend needs there, made as an administrator would. */
@@ -21,6 +22,8 @@ export interface OpenStackSite {
   setMemory(most: number): Promise<void>
   /** Servers, ports, groups, networks and subnets of the project, but what the site itself made: in a few words each. */
   things(): Promise<readonly string[]>
+  /** The instance that each server of the project is for, as its metadata say. */
+  instances(): Promise<readonly string[]>
   /** A call of a service as the project's member. */
   asMember(url: string, method?: string, body?: unknown): Promise<Response>
 }
@@ -99,6 +102,10 @@ export async function openStackSite(name: string): Promise<OpenStackSite> {
       }
       return found
     },
+    async instances() {
+      const { servers } = (await asMember(`${NOVA}/servers/detail`)) as { servers: { metadata: object }[] }
+      return servers.map(({ metadata }) => (metadata as Record<string, string>)[TAG.instance] ?? 'none')
+    },
     asMember: (url, method = 'GET', body) => send(member.token, url, method, body),
   }
 }
@@ -168,9 +175,15 @@ function caller(token: string): Caller {
 }
 
 async function send(token: string, url: string, method: string, body: unknown): Promise<Response> {
-  return await fetch(url, {
-    method,
-    headers: { 'content-type': 'application/json', ...(token !== '' && { 'x-auth-token': token }) },
-    ...(body !== undefined && { body: JSON.stringify(body) }),
+  const once = () =>
+    fetch(url, {
+      method,
+      headers: { 'content-type': 'application/json', ...(token !== '' && { 'x-auth-token': token }) },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+    })
+  // uWSGI may close a connection just when it is used again.
+  return await once().catch((error: unknown) => {
+    if (method !== 'GET') throw error
+    return once()
   })
 }

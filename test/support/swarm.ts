@@ -77,9 +77,9 @@ export function swarmOrder(n: number, generation = 1, change: Partial<Order> = {
   }
 }
 
-/** Services, networks and secrets of ours, whatever installation they are of. */
-export async function thingsIn({ first: docker }: LabSwarm): Promise<readonly string[]> {
-  const filters = { label: [LABEL.instance] }
+/** Services, networks and secrets of one installation; of any of ours unless told. */
+export async function thingsIn({ first: docker }: LabSwarm, installation?: string): Promise<readonly string[]> {
+  const filters = { label: [LABEL.instance, ...(installation ? [`${LABEL.installation}=${installation}`] : [])] }
   const services = (await docker.listServices({ filters })).map((one) => `service ${one.Spec?.Name}`)
   const networks = (await docker.listNetworks({ filters })).map((one) => `network ${one.Name}`)
   const secrets = (await docker.listSecrets({ filters: filters as never })) as { Spec?: { Name?: string } }[]

@@ -13,8 +13,11 @@ export interface TargetProxyOptions {
   readonly target: { readonly host: string; readonly port: number } | { readonly socketPath: string }
   /** Where it listens; unless told a free port of 127.0.0.1. */
   readonly listen?: { readonly host: string; readonly port?: number } | { readonly path: string }
-  /** With TLS: what it shows to those who come (`requestCert` and `ca` as node:tls has them), and what to the target. */
-  readonly tls?: { readonly server: https.ServerOptions; readonly client: SecureContextOptions }
+  /**
+   * With TLS: what it shows to those who come (`requestCert` and `ca` as node:tls has them), and what to the target; that one
+   * absent: the target speaks HTTP without.
+   */
+  readonly tls?: { readonly server: https.ServerOptions; readonly client?: SecureContextOptions }
   /** Changes what the target answers, so that addresses which it tells lead to proxies, too. */
   readonly rewrite?: (text: string) => string
 }
@@ -94,7 +97,8 @@ function send(
 ): Promise<http.IncomingMessage> {
   return new Promise((resolve, reject) => {
     const shared = { ...target, method, path, headers: { ...headers, connection: 'close' }, agent: false }
-    const outgoing = tls === undefined ? http.request(shared) : https.request({ ...shared, ...tls.client })
+    const { client } = tls ?? {}
+    const outgoing = client === undefined ? http.request(shared) : https.request({ ...shared, ...client })
     outgoing.once('response', resolve)
     outgoing.once('error', reject)
     outgoing.end(body)

@@ -163,6 +163,12 @@ describe('the client of clouds', () => {
         })
       }
     }
+    const password = 'correct horse battery'
+    const body = { auth: { identity: { password: { user: { name: 'me', password } } } } }
+    for (const told of [{ error: { message: `no user ${password}` } }, { quoted: 'x'.repeat(475) + password }]) {
+      handler = answers(400, told)
+      await assert.rejects(client().send({ method: 'POST', body }), (error) => !wording(error).includes('correct'))
+    }
     handler = (request) => request.socket.destroy()
     const secret = `${base}/x?signature=abc`
     await assert.rejects(client().send({ method: 'POST', url: secret }), (error) => !wording(error).includes('abc'))

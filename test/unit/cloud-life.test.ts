@@ -87,7 +87,7 @@ describe('the life of a cloud machine', () => {
     const { cloud, run } = site()
     await run(1, 4, { options: { size: 'large', spot: true } })
     const [{ order } = assert.fail()] = machinesOf(cloud, 1)
-    const { tags, bootData, ...rest } = order
+    const { tags, bootData, asking: _, ...rest } = order
     const plain = { instance: 'i-test1', generation: 4, name: 'test1', size: 'large', image: 'debian', spot: true }
     assert.deepEqual(rest, { ...plain, admit: 'fd00:feed::1' })
     const { 'orchestrator-installation': installation, ...others } = tags
@@ -108,6 +108,18 @@ describe('the life of a cloud machine', () => {
       (await again().list(one, never)).map(({ generation }) => generation),
       [3],
     )
+  })
+
+  it('is made at once after a failure that came before it was asked for', async () => {
+    const { backend, cloud, again } = site()
+    cloud.trouble = (call, when) => {
+      if (call === 'create' && when === 'before') throw new HostUnreachable('one', 'no port could be had')
+    }
+    await assert.rejects(backend.ensure(cloudOrder(1), one, never), HostUnreachable)
+    cloud.trouble = () => {}
+    assert.equal(cloud.machines.size, 0)
+    await again().ensure(cloudOrder(1), one, never)
+    assert.equal(cloud.machines.size, 1)
   })
 
   it('waits for a machine whose making was never answered, instead of making a second one', async () => {

@@ -1,9 +1,9 @@
 import type { Readable } from 'node:stream'
 import Docker from 'dockerode'
 import { jsonLines } from '../../common/engine-streams.ts'
+import { unlessAborted } from '../../common/unless-aborted.ts'
 import { bounded, DEADLINE_MS, type PullOptions, pulled, type RegistryCredentials } from '../engine/calls.ts'
 import { ContainerFailure, engineError } from '../engine/failure.ts'
-import { unlessAborted } from './aborted.ts'
 
 /** An image as the engine has it. */
 export interface FoundImage {

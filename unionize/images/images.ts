@@ -1,9 +1,9 @@
 import { wording } from '../../common/errors.ts'
 import type { Log } from '../../common/log.ts'
+import { unlessAborted } from '../../common/unless-aborted.ts'
 import type { WireService } from '../contract.ts'
 import type { Engine } from '../engine/containers.ts'
 import { ContainerFailure } from '../engine/failure.ts'
-import { unlessAborted } from './aborted.ts'
 
 /** What is to be known of a service to get its image. */
 type Imaged = Pick<WireService, 'name' | 'image' | 'pull' | 'platform'>

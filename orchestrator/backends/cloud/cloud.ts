@@ -41,7 +41,8 @@ export function cloudBackend(settings: CloudSettings, context: BackendContext, k
       const names = ([...regions.keys()] as HostName[]).filter((name) => wanted === undefined || name === wanted)
       const [emptiest] = names.toSorted((a, b) => (load.get(a) ?? 0) - (load.get(b) ?? 0))
       if (emptiest !== undefined && (load.get(emptiest) ?? 0) < settings.machines) return emptiest
-      throw new NoRoom(`backend ${context.name}: ${names.join(', ')} have ${settings.machines} machines each, the most`)
+      const most = `${names.join(', ')} have ${settings.machines} machines each, the most of settings.machines`
+      throw new NoRoom(`backend ${context.name}: ${most}: raise it, or name a second choice in the rule`)
     },
     checkTemplate(template) {
       options(template)

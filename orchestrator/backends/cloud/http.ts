@@ -67,8 +67,9 @@ const PAUSES_MS = [250, 1000]
 /** Milliseconds to wait after a 429 that says nothing. */
 const UNHINTED_MS = 10_000
 const SAID_CHARACTERS = 500
-/** Headers whose values appear in no error, whatever the provider answers. */
+/** Headers, and keys of a body, whose values appear in no error, whatever the provider answers. */
 const SECRET_HEADERS = /^(authorization|x-auth-token|x-subject-token)$/i
+const SECRET_KEYS = /^(password|secret)$/
 
 /** The one client of all providers that have no SDK of their own. Follows no redirect: a token goes where it was meant to. */
 export function createHttp(options: HttpOptions): Http {
@@ -133,7 +134,10 @@ function judged(options: HttpOptions, call: Call, answer: Answer): Answer {
     )
   }
   if (status === 403) {
-    throw new OrchestratorError('not-permitted', `the credential lacks the right to ${what}: ${said}`)
+    throw new OrchestratorError(
+      'not-permitted',
+      `the credential lacks the right to ${what}: give it that right (${said})`,
+    )
   }
   if (status >= 500) throw unreachable(options, call, `it answered ${status}: ${said}`)
   throw refused
@@ -183,16 +187,21 @@ function wordsOf(body: unknown, depth = 0): string {
     const found = typeof value === 'object' ? wordsOf(value, depth + 1) : ''
     if (found !== '') return found
   }
-  return depth === 0 ? JSON.stringify(body).slice(0, SAID_CHARACTERS) : ''
+  return depth === 0 ? JSON.stringify(body) : ''
 }
 
 function withoutSecrets(said: string, call: Call): string {
-  let clean = said
-  for (const [name, value] of Object.entries(call.headers ?? {})) {
-    if (!SECRET_HEADERS.test(name)) continue
-    for (const secret of [value, value.replace(/^\S+ /, '')]) clean = clean.replaceAll(secret, '***')
-  }
-  return clean
+  const headers = Object.entries(call.headers ?? {}).flatMap(([name, value]) =>
+    SECRET_HEADERS.test(name) ? [value, value.replace(/^\S+ /, '')] : [],
+  )
+  return [...headers, ...secretsIn(call.body)].reduce((clean, secret) => clean.replaceAll(secret, '***'), said)
+}
+
+function secretsIn(body: unknown): readonly string[] {
+  if (typeof body !== 'object' || body === null) return []
+  return Object.entries(body).flatMap(([key, value]) =>
+    typeof value === 'string' && value !== '' && SECRET_KEYS.test(key) ? [value] : secretsIn(value),
+  )
 }
 
 /** Without its query: it may be long, and a signature could be in it. */

@@ -46,6 +46,11 @@ export interface MachineOrder {
   readonly admit: string
   /** Bought at the market's price, where the provider has one and it can be taken away: false unless the template asks. */
   readonly spot: boolean
+  /**
+   * To be awaited right before the request that makes the machine: from then on it may be there although nobody is told. What
+   * is made beside it is found again in any case.
+   */
+  asking(): Promise<void>
 }
 
 /**

@@ -6,10 +6,10 @@ import type { InstanceId, Observed, Order } from '../../domain/instance.ts'
 import { ownerKey } from '../../domain/lease.ts'
 import type { TargetCheck } from '../backend.ts'
 import type { Generations } from '../generations.ts'
+import { createTurns } from '../turns.ts'
 import { outputsIn } from './boot/boot.ts'
 import type { Notes } from './notes.ts'
 import { type CloudMachine, type Provider, TAG } from './provider.ts'
-import { createTurns } from './providers/turns.ts'
 import { sharedList } from './shared-list.ts'
 
 /** What a machine is to be, from settings and template. */
@@ -115,7 +115,8 @@ export function createRegion(parts: RegionParts): Region {
     all.delete(instance)
     const count = all.size
     if (count >= parts.machines) {
-      throw new NoRoom(`${name} has ${count} machines, and settings.machines allows ${parts.machines}`)
+      const why = `${name} has ${count} machines, and settings.machines allows ${parts.machines}`
+      throw new NoRoom(`${why}: raise it, or name a second choice in the rule`)
     }
     const admit = order.home.address
     if (admit === null) {
@@ -130,19 +131,23 @@ export function createRegion(parts: RegionParts): Region {
     }
     const bootData = wanted.bootData()
     making.add(instance)
-    await remember(instance, { unsureSince: clock.now() })
+    let asked = false
+    const asking = async () => {
+      await remember(instance, { unsureSince: clock.now() })
+      asked = true
+    }
     try {
       const { size, image, spot } = wanted
       const tags = tagsOf(order, parts.installation)
-      const asked = { instance, generation, name: order.name, tags, bootData, size, image, admit, spot }
+      const machine = { instance, generation, name: order.name, tags, bootData, size, image, admit, spot, asking }
       // Unsure until the list shows it: another process, which was not told of it here, would not know that there is one.
-      return await observe(await provider.create(asked, signal))
+      return await observe(await provider.create(machine, signal))
     } catch (error) {
       // Refused: none is on its way. Anything else may have taken effect.
       const sure = !signal.aborted && error instanceof OrchestratorError && !(error instanceof HostUnreachable)
       making.delete(instance)
-      if (sure) await remember(instance, { unsureSince: null })
-      throw error
+      if (sure && asked) await remember(instance, { unsureSince: null })
+      throw error instanceof NoRoom ? full(error.message, error.retryAfterMs) : error
     }
   }
 
@@ -209,7 +214,7 @@ export function createRegion(parts: RegionParts): Region {
       for (const [instance, mine] of byInstance) {
         if (mine.length < 2) continue
         await turns
-          .oneByOne(instance, () => keepOne(mine, signal), signal)
+          .take(instance, signal, () => keepOne(mine, signal))
           .catch((error: unknown) => {
             signal.throwIfAborted()
             log.warn('cloud.second-machine-stays', wording(error), { instance, host: name })
@@ -224,7 +229,7 @@ export function createRegion(parts: RegionParts): Region {
     },
 
     async ensure(order, wanted, signal) {
-      return await turns.oneByOne(order.instance, () => make(order, wanted, signal), signal)
+      return await turns.take(order.instance, signal, () => make(order, wanted, signal))
     },
 
     async remove({ id: instance, generation }, signal) {
@@ -242,7 +247,7 @@ export function createRegion(parts: RegionParts): Region {
         await provider.tidy(signal)
         await notes.put(instance, null)
       }
-      await turns.oneByOne(instance, work, signal)
+      await turns.take(instance, signal, work)
     },
 
     check: async (signal) => {
@@ -303,9 +308,15 @@ function starting(order: Order, detail: string, againMs: number): Observed {
   return { instance, generation, state: 'starting', againMs, address: null, detail }
 }
 
+/** A quota, a sold-out size or a full cloud: which it is stands in the provider's own words. */
+function full(why: string, retryAfterMs?: number): NoRoom {
+  const remedy = 'have the quota raised, choose another size, or name a second choice in the rule'
+  return new NoRoom(`${why.replace(/\.$/, '')}: ${remedy}`, { retryAfterMs })
+}
+
 function failure(machine: CloudMachine, target: string): OrchestratorError {
   const why = machine.detail ?? (machine.state === 'failed' ? 'the provider says no reason' : 'it does not come up')
-  if (machine.noRoom) return new NoRoom(`${target} has no room: ${why}`)
+  if (machine.noRoom) return full(`${target} has no room: ${why}`)
   return new OrchestratorError('machine-failed', `${target} could not make the machine, which is deleted: ${why}`, {
     retryable: true,
   })

@@ -11,7 +11,7 @@ export interface Journal {
    * @throws HostUnreachable
    */
   follow(way: MachineWay, seen: (id: InstanceId) => void, lost: () => void, signal: AbortSignal): Promise<void>
-  /** The last lines of a unit's own output. */
+  /** The last lines that the unit itself printed in its last run that printed any: earlier runs say the same, or are over. */
   lastWords(way: MachineWay, unit: string, signal: AbortSignal): Promise<string>
   /** What services of an instance print. */
   logs(way: MachineWay, units: readonly string[], options: LogWish, signal: AbortSignal): AsyncIterable<string>
@@ -25,6 +25,8 @@ export interface LogWish {
 const UNIT = /^orc-(.+)-(?:wire|outputs|s-[a-z0-9_-]+)\.service$/
 /** Characters of one line that are kept: longer ones are no event of a unit. */
 const LONGEST = 65_536
+/** How much of what a unit printed is told, and lines that are looked at for it. */
+const WORDS = { lines: 3, characters: 500, asked: 20 }
 
 export function createJournal(shell: Pick<Shell, 'run' | 'follow'>): Journal {
   /** By machine, the entry that was seen last. */
@@ -82,14 +84,19 @@ export function createJournal(shell: Pick<Shell, 'run' | 'follow'>): Journal {
     },
 
     async lastWords(way, unit, signal) {
-      const { out } = await shell.run(
-        way,
-        ['journalctl', '-q', '--no-pager', '-o', 'cat', '-n', '3', '-u', unit, '-t', unit],
-        {
-          signal,
-        },
-      )
-      return out.trim().replace(/\s+/g, ' ').slice(-500)
+      const fields = '--output-fields=MESSAGE,_SYSTEMD_INVOCATION_ID'
+      const which = ['-n', String(WORDS.asked), '-u', unit, '-t', unit]
+      const command = ['journalctl', '-q', '--no-pager', '-a', '-o', 'json', fields, ...which]
+      const { out } = await shell.run(way, command, { signal })
+      const lines = out.split('\n').flatMap(lineOf)
+      const run = lines.at(-1)?.run
+      const said = lines.filter((line) => line.run === run).slice(-WORDS.lines)
+      return said
+        .map(({ text }) => text)
+        .join(' ')
+        .trim()
+        .replace(/\s+/g, ' ')
+        .slice(-WORDS.characters)
     },
 
     async *logs(way, units, { tail, follow }, signal) {
@@ -115,4 +122,12 @@ function entryOf(line: string): { readonly cursor: string; readonly instance: In
   if (typeof entry?.__CURSOR !== 'string') return null
   const unit = typeof entry.UNIT === 'string' ? UNIT.exec(entry.UNIT) : null
   return { cursor: entry.__CURSOR, instance: (unit?.[1] as InstanceId | undefined) ?? null }
+}
+
+/** A line that a unit printed, and the run of the unit (`_SYSTEMD_INVOCATION_ID`); what is no text is an array of bytes. */
+function lineOf(json: string): { readonly text: string; readonly run: unknown }[] {
+  if (json === '') return []
+  const { MESSAGE, _SYSTEMD_INVOCATION_ID: run } = JSON.parse(json) as Record<string, unknown>
+  if (typeof MESSAGE === 'string') return [{ text: MESSAGE, run }]
+  return Array.isArray(MESSAGE) ? [{ text: Buffer.from(MESSAGE).toString(), run }] : []
 }

@@ -159,11 +159,12 @@ export function createMachineCalls(parts: {
     },
 
     async remove(way, ground, { id, generation }, signal) {
-      const programs = Object.values(ground.engines)
-        .filter(({ answers }) => answers)
-        .map(({ path }) => path)
+      const programs = Object.values(ground.engines).map(({ path }) => path)
       const outcome = await script(way, REMOVE, [id, String(generation), installation, ...programs], { signal })
       if (outcome.code === CODES.stale) throw stale(id, generation, outcome)
+      if (outcome.code === CODES.engineAway) {
+        throw unfit(way, `${outcome.out.trim()} does not answer, and ${id} runs with it: start it there`)
+      }
       expectDone(way, outcome, `instance ${id} could not be removed`)
     },
 

@@ -110,7 +110,8 @@ function unitState(name: string, prefix: string, unit: Unit | undefined, health:
     if (restarts > 0) return partial(`ended${again}`)
     return { state: 'starting', detail: `${what} is starting (${get('SubState')})` }
   }
-  if (active === 'deactivating') return partial('is stopping')
+  // What ended by itself passes through this, too.
+  if (active === 'deactivating') return partial(ran ? ended : 'is stopping')
   if (active === 'inactive' && !['', '0'].includes(get('Job'))) {
     return { state: 'starting', detail: `${what} waits for its turn` }
   }

@@ -7,7 +7,7 @@ import { unitWord } from './quoting.ts'
  */
 
 /** Exit codes of ours, of those that sysexits.h leaves free. */
-export const CODES = { stale: 90, foreign: 91, full: 92, notInstalled: 93 } as const
+export const CODES = { stale: 90, foreign: 91, full: 92, notInstalled: 93, engineAway: 94 } as const
 
 /** `lock NAME`: one change of an instance at a time; also where whoever had it has taken the file away. */
 const LOCK = `lock() {
@@ -88,7 +88,12 @@ if [ "$(readlink ${PLACES.program}/current 2>/dev/null)" != "$1" ]; then
 fi
 if write ${PLACES.units}/${NETWORK_UNIT} "$4"; then systemctl daemon-reload; systemctl --quiet enable ${NETWORK_UNIT} 2>/dev/null; systemctl restart ${NETWORK_UNIT}; fi
 systemctl start ${NETWORK_UNIT}
-"$5" image inspect ${SANDBOX_IMAGE} >/dev/null 2>&1 9>&- || ${UNIONIZE} sandbox-image | "$5" import --change 'ENTRYPOINT ["/pause"]' --change 'USER 65534:65534' - ${SANDBOX_IMAGE} >/dev/null 9>&- || exit ${CODES.full}
+if ! "$5" image inspect ${SANDBOX_IMAGE} >/dev/null 2>&1 9>&-; then
+  # Whole or not at all: half of it would be an image, too.
+  image=$(mktemp ${PLACES.program}/.partial-XXXXXX)
+  ${UNIONIZE} sandbox-image >"$image" && "$5" import --change 'ENTRYPOINT ["/pause"]' --change 'USER 65534:65534' "$image" ${SANDBOX_IMAGE} >/dev/null 9>&- || { rm -f "$image"; exit ${CODES.full}; }
+  rm -f "$image"
+fi
 `
 
 /**
@@ -152,7 +157,10 @@ for unit in $(sed -n 's/^Wants=//p' ${PLACES.units}/orc-"$1".target); do
 done
 `
 
-/** Takes an instance away with all that was made for it. $1: instance, $2: generation, $3: installation, $4…: engines. */
+/**
+ * Takes an instance away with all that was made for it. $1: instance, $2: generation, $3: installation, $4…: engines. Where the
+ * one that runs the instance does not answer, it prints which, and takes nothing away.
+ */
 export const REMOVE = `set -eu
 umask 077
 ${LOCK}${FIELD}instance=$1
@@ -162,6 +170,11 @@ if [ -n "$had" ] && [ "$had" -gt "$2" ]; then echo "$had"; exit ${CODES.stale}; 
 owner=$(owned "$1")
 if [ -n "$owner" ] && [ "$owner" != "$3" ]; then rm -f ${PLACES.memory}/.lock-"$1"; exit 0; fi
 shift 3
+for engine; do
+  "$engine" ps -q >/dev/null 2>&1 9>&- && continue
+  if cat ${PLACES.units}/orc-"$instance"-*.service ${PLACES.quadlets}/orc-"$instance"-*.container 2>/dev/null | grep -qF "\\"$engine\\""; then echo "$engine"; exit ${CODES.engineAway}; fi
+  away="\${away-} $engine "
+done
 units=$(cd ${PLACES.units} && ls -d orc-"$instance".target orc-"$instance"-* 2>/dev/null || :)
 quadlets=$( { cd ${PLACES.quadlets} 2>/dev/null && ls -d orc-"$instance"-* 2>/dev/null | sed 's/\\.container$/.service/'; } || :)
 # Those of a unit whose file is gone already are loaded as long as they run.
@@ -172,6 +185,7 @@ if [ -n "$all" ]; then
   systemctl stop $all 9>&- 2>/dev/null || :
 fi
 for engine; do
+  case "\${away-}" in *" $engine "*) continue ;; esac
   # By label: what an engine was killed amid removing has no name any more.
   left=$("$engine" ps -aq --filter "label=org.orchestrator.instance=$instance" 9>&-)
   [ -z "$left" ] || "$engine" rm -f -v $left >/dev/null 9>&-

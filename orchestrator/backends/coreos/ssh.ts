@@ -2,6 +2,7 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import { Client, type ClientChannel, type ConnectConfig, type ServerHostKeyAlgorithm } from 'ssh2'
 import type { Clock } from '../../../common/clock.ts'
 import { HostUnreachable, OrchestratorError, wording } from '../../../common/errors.ts'
+import { unlessAborted } from '../../../common/unless-aborted.ts'
 import type { MachineWay } from '../../domain/machine.ts'
 import type { Shell, ShellOutcome } from './machines/shell.ts'
 import { createPermits, type Permits } from './permits.ts'
@@ -87,14 +88,14 @@ export function createShell(options: {
       signal.throwIfAborted()
       const shared = connection(way)
       return await shared.permits.hold(signal, async () => {
-        const client = await orAborted(shared.client, signal)
+        const client = await unlessAborted(shared.client, signal)
         const channel = await opened(client, way, shellLine(asRoot(way, command)), signal)
         return await outcome(channel, way, input, signal)
       })
     },
     async *follow(way, command, signal) {
       signal.throwIfAborted()
-      const client = await orAborted(connection(way).client, signal)
+      const client = await unlessAborted(connection(way).client, signal)
       const channel = await opened(client, way, shellLine(asRoot(way, command)), signal)
       const complaint: Buffer[] = []
       channel.stderr.on('data', (chunk: Buffer) => complaint.push(chunk))
@@ -223,18 +224,6 @@ function worded(way: MachineWay, error: Error & { level?: string }): Orchestrato
   return new HostUnreachable(way.name, wording(error), { cause: error })
 }
 
-/** Lets whoever waits go when its signal is aborted; the connection is made nevertheless, for the others. */
-async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  const { promise: aborted, reject } = Promise.withResolvers<never>()
-  const stop = (): void => reject(signal.reason)
-  signal.addEventListener('abort', stop, { once: true })
-  try {
-    return await Promise.race([promise, aborted])
-  } finally {
-    signal.removeEventListener('abort', stop)
-  }
-}
-
 async function opened(client: Client, way: MachineWay, line: string, signal: AbortSignal): Promise<ClientChannel> {
   const { promise, resolve, reject } = Promise.withResolvers<ClientChannel>()
   const lost = (): void => reject(new HostUnreachable(way.name, 'the connection ended'))
@@ -245,7 +234,7 @@ async function opened(client: Client, way: MachineWay, line: string, signal: Abo
       else if (signal.aborted) end(channel)
       else resolve(channel)
     })
-    return await orAborted(promise, signal)
+    return await unlessAborted(promise, signal)
   } catch (error) {
     if (error instanceof Error && error.message === 'Not connected') {
       throw new HostUnreachable(way.name, 'the connection ended', { cause: error })
@@ -291,7 +280,7 @@ async function outcome(
   channel.on('error', () => undefined)
   channel.end(input ?? '')
   try {
-    return await orAborted(promise, signal)
+    return await unlessAborted(promise, signal)
   } finally {
     end(channel)
   }

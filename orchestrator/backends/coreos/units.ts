@@ -114,7 +114,8 @@ function wireUnit(order: Order, ground: UnitGround): string {
     .flatMap((service) => Object.entries(service.sysctls))
     .filter(([name]) => isOfNetwork(name))
   const run = [
-    ...[program, 'run', '--rm', '--name', container, '--network', 'none', '--pull', 'never', '--log-driver', 'none'],
+    ...[program, 'run', ...once(engine), '--name', container, '--network', 'none', '--pull', 'never'],
+    ...['--log-driver', 'none'],
     ...['--hostname', order.name, ...labels(ownLabels(order)), '--read-only', '--cap-drop', 'ALL'],
     ...['--security-opt', 'no-new-privileges', '--memory', '16m', '--pids-limit', '4', '--stop-timeout', '0'],
     ...dns.flatMap((address) => ['--dns', address]),
@@ -144,18 +145,26 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=exec
-${order.outputs ? `ExecStartPre=/bin/sh -c ${unitWord(outputs)} sh ${unitWord(folder)}\n` : ''}ExecStartPre=-${unitLine([program, 'rm', '-f', container])}
+${order.outputs ? `ExecStartPre=/bin/sh -c ${unitWord(outputs)} sh ${unitWord(folder)}\n` : ''}ExecStartPre=-${unitLine([program, 'rm', '-f', '-v', container])}
 ExecStart=${unitLine(run)}
 ExecStartPost=/bin/sh -c ${unitWord(wired)} sh ${unitLine(place)}
 ExecStartPost=-/bin/sh -c ${unitWord('exec systemctl start --no-block "$@"')} sh ${unitLine([...lasting, targetOf(instance)])}
-ExecStop=-${unitLine([UNIONIZE, 'unplace', '--config', PLACES.settings, '--as', instance])}
-ExecStop=-${unitLine([program, 'rm', '-f', container])}
-ExecStopPost=-${unitLine([program, 'rm', '-f', container])}
+ExecStop=-${unitLine([program, 'rm', '-f', '-v', container])}
+ExecStopPost=-${unitLine([UNIONIZE, 'unplace', '--config', PLACES.settings, '--as', instance])}
+ExecStopPost=-${unitLine([program, 'rm', '-f', '-v', container])}
 TimeoutStartSec=120
 TimeoutStopSec=60
 Restart=always
 ${restartPace(ground)}
 `
+}
+
+/**
+ * Podman takes a container away when that ends. Docker would, too, but what it was killed over it then keeps in its list, without
+ * a name, until it is started once more; the units take it away in any case.
+ */
+function once(engine: Engine): string[] {
+  return engine === 'podman' ? ['--rm'] : []
 }
 
 function serviceFile(order: Order, service: ServiceSpec, ground: UnitGround, mark: string): MachineFile {
@@ -171,18 +180,18 @@ function serviceUnit(order: Order, service: ServiceSpec, ground: UnitGround): st
   const { program, engine } = ground
   const container = serviceOf(order.instance, service.name)
   const run = [
-    ...[program, 'run', '--rm', '--name', container, ...containerFlags(order, service, engine)],
+    ...[program, 'run', ...once(engine), '--name', container, ...containerFlags(order, service, engine)],
     ...[service.image, ...containerArguments(service)],
   ]
   return `${unitSection(order, service)}
 [Service]
 Type=exec
 SyslogIdentifier=${container}
-ExecStartPre=-${unitLine([program, 'rm', '-f', container])}
+ExecStartPre=-${unitLine([program, 'rm', '-f', '-v', container])}
 ${waits(order, service, program)}ExecStart=${unitLine(run)}
 ExecStartPost=/bin/sh -c ${unitWord(running(program, container))}
 ExecStop=-${unitLine([program, 'stop', '-t', stopSeconds(service), container])}
-ExecStopPost=-${unitLine([program, 'rm', '-f', container])}
+ExecStopPost=-${unitLine([program, 'rm', '-f', '-v', container])}
 ${lifecycle(service, ground)}`
 }
 
@@ -266,14 +275,20 @@ function stopSeconds({ stopGraceMs }: ServiceSpec): string {
   return String(Math.ceil(stopGraceMs / 1000))
 }
 
-/** A change of the outputs file is an event of systemd, which is all that is followed. */
+/**
+ * A change of the outputs file is an event of systemd, which is all that is followed. Paths come before services, unless they
+ * say otherwise (systemd.path(5), Default Dependencies); this one watches what a service has mounted.
+ */
 function outputUnits(order: Order, mark: string): MachineFile[] {
   const name = outputsOf(order)
   const file = `${PLACES.memory}/${order.instance}/outputs/outputs.json`
   const path = `[Unit]
 Description=Outputs of instance ${order.instance}
 PartOf=${targetOf(order.instance)}
+DefaultDependencies=no
+Conflicts=shutdown.target
 After=${wireOf(order.instance)}.service
+Before=shutdown.target
 
 [Path]
 PathChanged=${file}

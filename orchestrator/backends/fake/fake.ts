@@ -5,8 +5,8 @@ import type { HostName } from '../../domain/host.ts'
 import type { InstanceId, Observed } from '../../domain/instance.ts'
 import { type Backend, type BackendContext, type BackendKind, CONTRACT_VERSION } from '../backend.ts'
 import { createGenerations } from '../generations.ts'
+import { createTurns } from '../turns.ts'
 import type { Labels, Machine, Place } from './place.ts'
-import { createTurns } from './turns.ts'
 import { createFakeWorld, type FakeWorld } from './world.ts'
 
 /*

@@ -7,7 +7,8 @@ import { knowsNewPrivileges } from './support.ts'
 
 /** Asks a swarm what it is, changing nothing. */
 export async function checked(engine: SwarmEngine, settings: SwarmSettings, signal: AbortSignal): Promise<TargetCheck> {
-  const { manager, version, swarm } = await engine.about(signal)
+  const version = await engine.version(signal)
+  const { manager, swarm } = await engine.about(signal)
   const nodes = await engine.nodes(signal)
   const managers = nodes.flatMap((node) => node.ManagerStatus ?? [])
   const reachable = managers.filter(({ Reachability }) => Reachability === 'reachable')

@@ -2,9 +2,10 @@ import type { Readable } from 'node:stream'
 import Docker from 'dockerode'
 import { jsonLines, logStream } from '../../../common/engine-streams.ts'
 import { HostUnreachable, OrchestratorError, wording } from '../../../common/errors.ts'
+import { unlessAborted } from '../../../common/unless-aborted.ts'
 import type { Info, Named, Node, Service, ServiceSpecification, SwarmEvent, Task, Version } from './answers.ts'
 import type { Tls } from './settings.ts'
-import { givenUp } from './turns.ts'
+import { trustFault } from './trust.ts'
 
 /** What a manager refused: `status` is that of HTTP. */
 export class Refused extends OrchestratorError {
@@ -22,12 +23,14 @@ export type Labels = Readonly<Record<string, string>>
  * A swarm through its managers. Each call asks the manager that answered last, and the others when it does not. A call that
  * changes something goes on when its caller has given up: see {@link SwarmEngine.quiet}.
  *
- * Every call throws HostUnreachable when no manager answers, or none can decide because the swarm has no leader; Refused
- * when one said no; the signal's reason when that is aborted.
+ * Every call throws HostUnreachable when no manager answers, or none can decide because the swarm has no leader; OrchestratorError
+ * `credential-refused` when all refuse our certificate, or show one that is not believed; Refused when one said no; the
+ * signal's reason when that is aborted.
  */
 export interface SwarmEngine {
-  /** `manager`: the one that was asked. */
-  about(signal: AbortSignal): Promise<{ manager: string; version: Version; info: Info; swarm: string }>
+  version(signal: AbortSignal): Promise<Version>
+  /** `manager`: the one that was asked; `swarm`: id of the swarm that it is of. */
+  about(signal: AbortSignal): Promise<{ manager: string; swarm: string }>
   services(labels: Labels, signal: AbortSignal): Promise<readonly Service[]>
   /** By id or name; null: there is none. */
   service(id: string, signal: AbortSignal): Promise<Service | null>
@@ -126,6 +129,7 @@ export function swarmEngine(options: {
   /** Asks one manager after the other, the kept one first. */
   const call = async <T>(request: Request, signal: AbortSignal): Promise<T> => {
     const reasons: string[] = []
+    let distrust = 0
     for (const manager of [kept, ...managers.filter((one) => one !== kept)]) {
       try {
         await trust(manager, signal)
@@ -134,11 +138,16 @@ export function swarmEngine(options: {
         return answer
       } catch (error) {
         if (signal.aborted) throw signal.reason
-        const why = awayBecause(error)
+        const fault = trustFault(error)
+        const why = fault ?? awayBecause(error)
         if (why === null) throw error
         trusted.delete(manager)
         reasons.push(`${manager}: ${why}`)
+        if (fault !== null) distrust++
       }
+    }
+    if (distrust === reasons.length) {
+      throw new OrchestratorError('credential-refused', `no manager of ${name} can be talked to: ${reasons.join('; ')}`)
     }
     const lost = reasons.some((reason) => NO_QUORUM.test(reason))
     const what = lost
@@ -152,7 +161,7 @@ export function swarmEngine(options: {
     const work = call<T>(request, new AbortController().signal)
     const settled = work.catch(() => {}).then(() => void underWay.delete(settled))
     underWay.add(settled)
-    return await givenUp(work, signal)
+    return await unlessAborted(work, signal)
   }
   const list = async <T>(what: string, path: string, filters: object, signal: AbortSignal): Promise<readonly T[]> => {
     const query = { filters: JSON.stringify(filters) }
@@ -163,11 +172,10 @@ export function swarmEngine(options: {
 
   return {
     managers,
+    version: (signal) => call({ what: 'version', method: 'GET', path: '/version' }, signal),
     async about(signal) {
-      const version = await call<Version>({ what: 'version', method: 'GET', path: '/version' }, signal)
       const info = await call<Info>({ what: 'info', method: 'GET', path: '/info' }, signal)
-      const { ID: swarm } = await call<{ ID: string }>({ what: 'the swarm', method: 'GET', path: '/swarm' }, signal)
-      return { manager: kept, version, info, swarm }
+      return { manager: kept, swarm: swarmOf(info, kept) }
     },
     services: (labels, signal) => list('list services', '/services', { label: pairs(labels) }, signal),
     async service(id, signal) {
@@ -248,7 +256,7 @@ export function swarmEngine(options: {
       yield* logStream(answer, terminal, (from, into) => docker.modem.demuxStream(from, into, into))
     },
     async quiet(signal) {
-      while (underWay.size > 0) await givenUp(Promise.all(underWay), signal)
+      while (underWay.size > 0) await unlessAborted(Promise.all(underWay), signal)
     },
   }
 }

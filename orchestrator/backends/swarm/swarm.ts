@@ -3,21 +3,23 @@ import type { HostName, Target } from '../../domain/host.ts'
 import type { InstanceId, Observed, Order } from '../../domain/instance.ts'
 import { type Backend, type BackendContext, type BackendKind, CONTRACT_VERSION } from '../backend.ts'
 import { createGenerations } from '../generations.ts'
+import { createTurns } from '../turns.ts'
+import type { Node, Task } from './answers.ts'
 import { checked } from './checking.ts'
 import { type SwarmEngine, swarmEngine } from './engine.ts'
 import { createMaking } from './making.ts'
 import { LABEL, labelsOf, nameOf } from './names.ts'
 import { AGAIN_MS, mustStart, observe } from './observing.ts'
 import { planOf } from './service-spec.ts'
-import { parseSettings, readTls, type SwarmSettings } from './settings.ts'
+import { parseSettings, type SwarmSettings } from './settings.ts'
 import { checkOrder, checkTemplate, isBefore } from './support.ts'
-import { createTurns } from './turns.ts'
+import { usableTls } from './trust.ts'
 import { createFollower } from './watch.ts'
 
 /** Milliseconds that `ensure` waits for a task before it says `starting`, and between two looks at it. */
-const PATIENCE = { most: 3_000, every: 200 }
-/** Milliseconds that `remove` waits for the end of tasks; those of a node that is away are not waited for. */
-const END = { most: 60_000, every: 200 }
+const PATIENCE = { most: 3_000, every: 300 }
+/** Milliseconds that `remove` waits for the end of tasks; after `usual` no longer for those of a node that is away. */
+const END = { most: 60_000, usual: 5_000, every: 500 }
 /** Engine API from which on services have capabilities, ulimits and limits of processes. */
 const LEAST_API = '1.41'
 /** Under it stands the id of the swarm that was met first. */
@@ -35,7 +37,7 @@ function swarmBackend(settings: SwarmSettings, context: BackendContext): Backend
   const { name, installation, log, clock, records } = context
   const engine = swarmEngine({
     ...{ name, managers: settings.managers, callMs: settings.callSeconds * 1000 },
-    tls: () => readTls(settings, context),
+    tls: () => usableTls(settings, context),
     mustBe: sameSwarm(settings, context),
   })
   const generations = createGenerations(records, clock)
@@ -50,7 +52,7 @@ function swarmBackend(settings: SwarmSettings, context: BackendContext): Backend
   }
   /** @throws OrchestratorError `swarm-too-old` */
   const apiOf = async (signal: AbortSignal): Promise<string> => {
-    api ??= (await engine.about(signal)).version.ApiVersion
+    api ??= (await engine.version(signal)).ApiVersion
     if (!isBefore(api, LEAST_API)) return api
     const message = `the managers speak API ${api}, and ${LEAST_API} (Docker 20.10) is the least: update the engines`
     throw new OrchestratorError('swarm-too-old', message)
@@ -68,7 +70,7 @@ function swarmBackend(settings: SwarmSettings, context: BackendContext): Backend
       }
       if (generation === order.generation) {
         const tasks = await engine.tasks({ service: [service.ID] }, signal)
-        const observed = observe(service, tasks, await nodesById(engine, signal))
+        const observed = observe(service, tasks, await nodesOf(tasks, engine, signal))
         if (observed.state === 'running' || observed.state === 'partial') return observed
         mustStart(service, tasks)
         if (clock.now() >= deadline) return { ...observed, state: 'starting', againMs: AGAIN_MS }
@@ -169,12 +171,15 @@ async function listed(engine: SwarmEngine, installation: string, signal: AbortSi
     return [{ instance: instance as InstanceId, generation: 0, state: 'stopped', address: null, detail }]
   })
   if (services.length === 0) return halves
-  const tasks = Map.groupBy(await engine.tasks({ label: pairsOf(labels) }, signal), ({ ServiceID }) => ServiceID)
-  const nodes = await nodesById(engine, signal)
-  return [...services.map((service) => observe(service, tasks.get(service.ID) ?? [], nodes)), ...halves]
+  const tasks = await engine.tasks({ label: pairsOf(labels) }, signal)
+  const nodes = await nodesOf(tasks, engine, signal)
+  const byService = Map.groupBy(tasks, ({ ServiceID }) => ServiceID)
+  return [...services.map((service) => observe(service, byService.get(service.ID) ?? [], nodes)), ...halves]
 }
 
-async function nodesById(engine: SwarmEngine, signal: AbortSignal) {
+/** The nodes by id, if any of these tasks runs on one: else nobody looks there. */
+async function nodesOf(tasks: readonly Task[], engine: SwarmEngine, signal: AbortSignal) {
+  if (!tasks.some(({ Status }) => Status.State === 'running')) return new Map<string, Node>()
   return new Map((await engine.nodes(signal)).map((node) => [node.ID, node]))
 }
 
@@ -185,13 +190,16 @@ async function ended(
   clock: BackendContext['clock'],
   signal: AbortSignal,
 ): Promise<void> {
-  const deadline = clock.now() + END.most
+  const begun = clock.now()
   for (;;) {
     const tasks = (await engine.tasks({ label: pairsOf(labels) }, signal)).filter(({ NodeID }) => NodeID)
     if (tasks.length === 0) return
-    const nodes = await nodesById(engine, signal)
-    if (tasks.every(({ NodeID }) => nodes.get(NodeID ?? '')?.Status.State !== 'ready')) return
-    if (clock.now() > deadline) {
+    const waited = clock.now() - begun
+    if (waited > END.usual) {
+      const ready = (await engine.nodes(signal)).filter(({ Status }) => Status.State === 'ready').map(({ ID }) => ID)
+      if (!tasks.some(({ NodeID }) => ready.includes(NodeID ?? ''))) return
+    }
+    if (waited > END.most) {
       const message = `a task of it has not ended within ${END.most / 1000} s`
       throw new OrchestratorError('still-ending', message, { retryable: true })
     }

@@ -5,8 +5,8 @@ import type { Price } from '../../../domain/price.ts'
 import type { TargetCheck } from '../../backend.ts'
 import type { CloudMachine, MachineOrder, Provider, ProviderContext } from '../provider.ts'
 import { createRecent } from './recent.ts'
+import { createSharing } from './sharing.ts'
 import { createTidying } from './tidying.ts'
-import { createTurns } from './turns.ts'
 
 /** A machine, and which firewall holds for it. */
 export interface NamedMachine extends CloudMachine {
@@ -55,7 +55,7 @@ const HASH = 10
 export function namedProvider(what: string, api: NamedApi, context: ProviderContext): Provider {
   const { installation, clock, log } = context
   const recent = createRecent(clock)
-  const turns = createTurns()
+  const turns = createSharing()
   let prices: ReadonlyMap<string, Price> = new Map()
   let pricesAt = Number.NEGATIVE_INFINITY
 
@@ -83,7 +83,8 @@ export function namedProvider(what: string, api: NamedApi, context: ProviderCont
     }
     if (first !== undefined) return first
     const admit = admitKey(order.admit)
-    const firewall = await turns.oneByOne(`firewall ${admit}`, () => api.firewall(admit, order.admit, signal), signal)
+    const firewall = await turns.take(`firewall ${admit}`, signal, () => api.firewall(admit, order.admit, signal))
+    await order.asking()
     const made = await api.make(name, order, admit, firewall, signal)
     recent.made(made)
     return made
@@ -119,10 +120,8 @@ export function namedProvider(what: string, api: NamedApi, context: ProviderCont
     async create(order, signal) {
       if (order.spot)
         throw new InvalidInput('options.spot', `${what} sells no machines at a market's price; leave it out`)
-      return await turns.oneByOne(
-        `instance ${order.instance}`,
-        () => tidying.making(() => make(order, signal), signal),
-        signal,
+      return await turns.take(`instance ${order.instance}`, signal, () =>
+        tidying.making(() => make(order, signal), signal),
       )
     },
 

@@ -1,7 +1,7 @@
 import type { Clock } from '../../../../common/clock.ts'
 import { wording } from '../../../../common/errors.ts'
 import type { Log } from '../../../../common/log.ts'
-import type { Turns } from './turns.ts'
+import type { Sharing } from './sharing.ts'
 
 /** Takes away what machines shared, and comes again to what was still held by one that was just deleted. */
 export interface Tidying {
@@ -19,7 +19,7 @@ const FIRST_MS = 60_000
 /** @param work tidies, and tells whether something unused is left. It runs alone */
 export function createTidying(
   work: (signal: AbortSignal) => Promise<boolean>,
-  turns: Turns,
+  turns: Sharing,
   { clock, log, target }: { readonly clock: Clock; readonly log: Log; readonly target: string },
 ): Tidying {
   let makers = 0

@@ -11,8 +11,8 @@ import {
 } from '../../provider.ts'
 import { parse } from '../../settings.ts'
 import { createRecent, KNOWN_BETTER_MS } from '../recent.ts'
+import { createSharing } from '../sharing.ts'
 import { createTidying } from '../tidying.ts'
-import { createTurns } from '../turns.ts'
 import { createClient, type Keys } from './calls/client.ts'
 import { type Ec2Machine, machineCalls } from './calls/machines.ts'
 import { networkCalls } from './calls/network.ts'
@@ -56,7 +56,7 @@ export function createEc2(settings: Ec2Settings, context: ProviderContext, limit
   })
   const machines = machineCalls(client)
   const networks = networkCalls(client)
-  const turns = createTurns()
+  const turns = createSharing()
   const network = createNetwork(networks, settings, installation, clock, turns)
   const groups = createGroups(networks, installation, turns)
   const recent = createRecent(clock)
@@ -99,6 +99,7 @@ export function createEc2(settings: Ec2Settings, context: ProviderContext, limit
     if (found !== null) return found
     const { subnet, vpc } = await network.place(signal)
     const group = await groups.admitting(order.admit, vpc, signal)
+    await order.asking()
     const made = await machines.run(
       {
         token: tokenOf(installation, order, ended),
@@ -151,10 +152,8 @@ export function createEc2(settings: Ec2Settings, context: ProviderContext, limit
 
     async create(order, signal) {
       try {
-        return await turns.oneByOne(
-          `instance ${order.instance}`,
-          () => tidying.making(() => make(order, signal), signal),
-          signal,
+        return await turns.take(`instance ${order.instance}`, signal, () =>
+          tidying.making(() => make(order, signal), signal),
         )
       } catch (error) {
         if (saysSo(error, /^IdempotentParameterMismatch$/)) throw unfinished(order, error)

@@ -1,6 +1,6 @@
 import { OrchestratorError } from '../../../../../common/errors.ts'
+import type { Turns } from '../../../turns.ts'
 import { TAG } from '../../provider.ts'
-import type { Turns } from '../turns.ts'
 import type { NetworkCalls } from './calls/network.ts'
 import { saysSo } from './failures.ts'
 import { unlessUsed } from './network.ts'
@@ -44,15 +44,11 @@ export function createGroups(calls: NetworkCalls, installation: string, turns: T
   return {
     admitting(address, vpc, signal) {
       const key = `${vpc} ${address}`
-      return turns.oneByOne(
-        `group ${key}`,
-        async () => {
-          const group = known.get(key) ?? (await make(address, vpc, signal))
-          known.set(key, group)
-          return group
-        },
-        signal,
-      )
+      return turns.take(`group ${key}`, signal, async () => {
+        const group = known.get(key) ?? (await make(address, vpc, signal))
+        known.set(key, group)
+        return group
+      })
     },
     async remove(used, signal) {
       known.clear()

@@ -1,7 +1,7 @@
 import type { Clock } from '../../../../../common/clock.ts'
 import { InvalidInput, OrchestratorError } from '../../../../../common/errors.ts'
+import type { Turns } from '../../../turns.ts'
 import { TAG } from '../../provider.ts'
-import type { Turns } from '../turns.ts'
 import type { Tags } from './calls/client.ts'
 import type { Ec2Vpc, NetworkCalls } from './calls/network.ts'
 import { saysSo } from './failures.ts'
@@ -103,14 +103,10 @@ export function createNetwork(
   return {
     existing,
     place(signal) {
-      return turns.oneByOne(
-        'network',
-        async () => {
-          known ??= await (settings.subnet === undefined ? make(signal) : given(settings.subnet, signal))
-          return known
-        },
-        signal,
-      )
+      return turns.take('network', signal, async () => {
+        known ??= await (settings.subnet === undefined ? make(signal) : given(settings.subnet, signal))
+        return known
+      })
     },
     forget() {
       known = null

@@ -8,7 +8,7 @@ import {
   type ProviderKind,
   TAG,
 } from '../../provider.ts'
-import { createTurns } from '../turns.ts'
+import { createSharing } from '../sharing.ts'
 import { createServices, isSure } from './answers.ts'
 import { createCatalogue } from './catalogue.ts'
 import { createNeutron, type Port } from './neutron.ts'
@@ -39,7 +39,7 @@ export function createOpenStack(settings: OpenStackSettings, context: ProviderCo
   const session = createSession(settings, context)
   const services = createServices(session, target)
   const nova = createNova(services)
-  const placing = createPlacing(createNeutron(services), settings, installation, createTurns())
+  const placing = createPlacing(createNeutron(services), settings, installation, createSharing())
   const catalogue = createCatalogue(services, nova, clock)
   const ours = tag(TAG.installation, installation)
   const making = new Set<string>()
@@ -63,6 +63,7 @@ export function createOpenStack(settings: OpenStackSettings, context: ProviderCo
         ...{ name: order.name, flavor, image, port: port.id, metadata: order.tags, tags },
         ...{ userData: order.bootData, configDrive, availabilityZone, keyName },
       }
+      await order.asking()
       const id = await nova.create(request, signal)
       return {
         ...{ id, instance, generation: order.generation },

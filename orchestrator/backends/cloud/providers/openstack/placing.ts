@@ -1,6 +1,6 @@
 import { InvalidInput } from '../../../../../common/errors.ts'
 import { Refused } from '../../http.ts'
-import type { Turns } from '../turns.ts'
+import type { Sharing } from '../sharing.ts'
 import type { Neutron, Port } from './neutron.ts'
 import type { OpenStackSettings } from './settings.ts'
 
@@ -28,7 +28,7 @@ export function createPlacing(
   neutron: Neutron,
   settings: OpenStackSettings,
   installation: string,
-  turns: Turns,
+  turns: Sharing,
 ): Placing {
   const ours = { description: `orchestrator-installation=${installation}` }
   const prefix = `orchestrator-${installation}`
