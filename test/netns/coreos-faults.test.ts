@@ -27,5 +27,6 @@ describe('coreos, its calls to a machine going wrong', () => {
     things: () => thingsOn(lab.lab.machine(1)),
     startsWithinMs: 120_000,
     faults: gate.faults,
+    faultsMs: 100_000,
   }))
 })
