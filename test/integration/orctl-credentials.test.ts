@@ -151,7 +151,7 @@ describe('orctl credential and backend', () => {
     world.password = 'changed-at-the-vault'
     const failed = await orctl(null, 'credential', 'test', 'keys')
     assert.equal(failed.code, 1)
-    assert.match(failed.out, /vault +east +failed +\d+ +-\n.*\n\nvault at east: \(secret\) is wrong\n/)
+    assert.match(failed.out, /vault +east +failed +\d+ +-\n.*\n\nvault at east: \(secret\) is wrong: 401: \(secret\)\n/)
     world.password = SECRET
   })
 
