@@ -129,7 +129,9 @@ function environment(): NodeJS.ProcessEnv {
 
 /** A reader that has seen enough (`unionize show | head`) is no failure. */
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.failure)
+  if (error.code === 'EPIPE') process.exit(EXIT.ok)
+  process.stderr.write(`unionize: cannot write the output: ${error.message}\n`)
+  process.exit(EXIT.failure)
 })
 
 main().catch((error) => {

@@ -85,7 +85,9 @@ NO_COLOR turns colours off.`,
 /** A reader that has seen enough (`orctl get leases | head`) is no failure. */
 for (const stream of [process.stdout, process.stderr]) {
   stream.on('error', (error: NodeJS.ErrnoException) => {
-    process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.failure)
+    if (error.code === 'EPIPE') process.exit(EXIT.ok)
+    if (stream === process.stdout) process.stderr.write(`orctl: cannot write the output: ${error.message}\n`)
+    process.exit(EXIT.failure)
   })
 }
 

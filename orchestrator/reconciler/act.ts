@@ -103,6 +103,8 @@ async function ensure(context: ReconcilerContext, given: Instance, signal: Abort
   const home = (await store.host(given.source as HostName)) ?? { name: given.source as HostName, facts: {} }
   const order = orderFor(given, template, lease, home, context.open(given.parameters))
   const observed = await backend.ensure(order, host, signal)
+  // It is told once: what is written before all of it runs counts, too.
+  if (observed.state !== 'running') await takeOutputs(context, observed)
   if (observed.state === 'starting') {
     const lastError = observed.detail ?? 'it is starting'
     const marks = { ...given.marks, acceptedAt: given.marks.acceptedAt ?? clock.now() }

@@ -41,9 +41,10 @@ export async function compareTarget(
   const stored = await store.instances({ live: true, host: target.name })
   const seen = new Map((await backend.list(target, signal)).map((observed) => [observed.instance, observed]))
   for (const instance of stored) {
-    if (instance.backend !== backend.name || busy(instance.id)) continue
+    if (instance.backend !== backend.name) continue
     const observed = seen.get(instance.id)
     if (observed?.outputs !== undefined) await takeOutputs(context, observed)
+    if (busy(instance.id)) continue
     if (observed?.state === 'running') {
       await moved(context, instance, observed)
       continue

@@ -5,6 +5,7 @@ import type { Instance, Observed } from '../domain/instance.ts'
 import { notice, reconcile } from './act.ts'
 import type { ReconcilerContext } from './context.ts'
 import { compareHost } from './observe.ts'
+import { takeOutputs } from './outputs.ts'
 import { type FollowedBackend, followTargets } from './targets.ts'
 import { sendWays } from './ways.ts'
 
@@ -90,8 +91,8 @@ class Loop implements Reconciler {
     // While the instance is acted upon, that action's own outcome would overwrite what this says: first things first.
     if (this.#busy.has(observed.instance)) {
       // That it starts is what the action itself waits for: afterwards it would be taken for the end of what runs.
-      if (observed.state === 'starting') return
-      this.#told.set(observed.instance, [...(this.#told.get(observed.instance) ?? []), observed])
+      if (observed.state === 'starting') this.#track(takeOutputs(this.#context, observed))
+      else this.#told.set(observed.instance, [...(this.#told.get(observed.instance) ?? []), observed])
     } else this.#track(notice(this.#context, observed).then(() => this.wake()))
   }
 

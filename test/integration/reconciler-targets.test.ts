@@ -69,7 +69,8 @@ onBothStores('the reconciler with targets that are no hosts', (open) => {
 
   async function world(far: Far, resyncMs = 60_000) {
     const { store } = await open()
-    const far1 = { ...template, backend: 'far' }
+    const outputs = [{ name: 'page', type: 'url' as const, description: null }]
+    const far1 = { ...template, backend: 'far', outputs }
     await rollOut(store, far1)
     await store.putHost({ name: home, fingerprint: 'f', joinedAt: 0 })
     await store.hostConnected(home, { address: 'fd00:9::1' }, 0)
@@ -179,6 +180,26 @@ onBothStores('the reconciler with targets that are no hosts', (open) => {
       [],
     )
     assert.equal((await w.one()).failures, 0)
+  })
+
+  it('keeps the outputs that are told once only, while it still starts', async () => {
+    for (const way of ['ensure', 'watch'] as const) {
+      const far = farBackend('m1')
+      const ensure = far.ensure.bind(far)
+      far.starting = 1
+      far.ensure = async (order, target, signal) => {
+        const observed = await ensure(order, target, signal)
+        if (observed.state !== 'starting') return observed
+        const early = { ...observed, outputs: `{"page": "http://${way}/"}` }
+        if (way === 'ensure') return early
+        far.tell(early)
+        return observed
+      }
+      const w = await world(far)
+      await w.grant(1)
+      await w.settled('running')
+      assert.deepEqual((await w.one()).outputs, { page: `http://${way}/` })
+    }
   })
 
   it('follows an instance that moves: to another machine, and to the host of its lease', async () => {

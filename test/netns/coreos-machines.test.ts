@@ -27,11 +27,12 @@ const target = () => lab.target(1)
 const machine = () => lab.lab.machine(1)
 const code = (expected: string) => (error: unknown) => error instanceof OrchestratorError && error.code === expected
 
-async function running(order: Order): Promise<Observed> {
+async function running(order: Order, told: Observed[] = []): Promise<Observed> {
   return await until(
     `${order.instance} runs`,
     async () => {
       const observed = await backend.ensure(order, target(), never)
+      told.push(observed)
       return observed.state === 'running' ? observed : undefined
     },
     { deadlineMs: 120_000, everyMs: 300 },
@@ -68,7 +69,8 @@ describe('instances on a machine', () => {
     const told: Observed[] = []
     const enough = new AbortController()
     const watching = backend.watch?.(target(), (observed) => void told.push(observed), enough.signal)
-    await running(order)
+    // A change is told once, to whoever sees it first.
+    await running(order, told)
     const outputs = await until(
       'the outputs are told',
       () => told.find(({ outputs }) => outputs !== undefined)?.outputs,
@@ -108,8 +110,10 @@ describe('instances on a machine', () => {
       new Promise((resolve) => {
         const socket = connect({ host: order.address, port: 80, localAddress, timeout: 3000 })
         socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? ''))
-        socket.once('timeout', () => resolve('nothing'))
-        socket.once('close', () => socket.destroy())
+        socket.once('timeout', () => {
+          socket.destroy()
+          resolve('nothing')
+        })
       })
     assert.equal(await said(order.ownerAddress), 'ECONNREFUSED', 'its owner')
     assert.equal(await said('fd00:c::dead'), 'nothing', 'a stranger')
