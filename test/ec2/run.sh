@@ -1,7 +1,7 @@
 #!/bin/sh
 # `npm run test:ec2`: the EC2 provider against moto, which answers like AWS, and the orchestrator killed at each call of the
 # providers that have no such tests of their own. Installs moto from PyPI into node_modules/.cache at the first run (about
-# 120 MB, a minute or two); takes some ten minutes, needs no root and reaches no AWS.
+# 120 MB, a minute or two); takes half an hour, backend.test.ts alone four minutes; needs no root and reaches no AWS.
 set -eu
 cd "$(dirname "$0")/../.."
 PATH=$PWD/node_modules/.bin:$PATH
