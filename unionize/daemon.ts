@@ -206,7 +206,7 @@ export async function startDaemon(
   return {
     async stop() {
       standing.stop()
-      instances.stopProbing()
+      instances.stop()
       await Promise.race([instances.settled(), wait(FINISH_MS)])
       stopping.abort(new Error('unionize is stopping'))
       await Promise.all([pool.stop(), stock.stop()])

@@ -225,6 +225,30 @@ test('when the sandbox dies, the same containers run again at the same address, 
   await remove(order)
 })
 
+for (const ends of [
+  ['fails', 'fails', 'fails', 'fails', 'fails'],
+  ['succeeds', 'fails', 'succeeds', 'fails'],
+]) {
+  test(`what died is started again, where a start ${ends.join(', then ')}`, async () => {
+    const order = newOrder()
+    await ensure(order)
+    await poolFull(unionize)
+    await unionize.ask('told')
+    await unionize.ask('startsEnd', ...ends)
+    await engine.docker.getContainer(await sandboxOf(order)).kill()
+    await until('it is told to run again', async () => {
+      const told = await unionize.ask<WireObserved[]>('told')
+      return told.some((o) => o.state === 'running')
+    })
+    assert.ok(await reaches(owner, order))
+    for (const one of await containersOf(order)) {
+      const { State: inside } = await engine.docker.getContainer(one.id).inspect()
+      assert.match(lab.runIn(inside.Pid, 'ip', '-6', 'address', 'show', 'eth0'), new RegExp(order.address))
+    }
+    await remove(order)
+  })
+}
+
 test('a container that somebody removed is made again by the next order, a removed sandbox with all of it', async () => {
   const order = newOrder()
   await ensure(order)

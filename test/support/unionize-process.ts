@@ -6,7 +6,8 @@ import { join } from 'node:path'
 import { parseIpv6, parsePrefix } from '../../common/ipv6.ts'
 import type { WiringSpec } from '../../common/wiring-spec.ts'
 import type { WireObserved, WireOrder, WireWay } from '../../unionize/contract.ts'
-import { dockerEngine } from '../../unionize/engine/containers.ts'
+import { dockerEngine, type Engine } from '../../unionize/engine/containers.ts'
+import { ContainerFailure } from '../../unionize/engine/failure.ts'
 import { createImages } from '../../unionize/images/images.ts'
 import { createAssembly } from '../../unionize/instances/assembly.ts'
 import { createFiles } from '../../unionize/instances/files.ts'
@@ -38,7 +39,16 @@ const [socket = '', state = '', host = '', size = '2', memory = ''] = process.ar
 const now = Date.now
 const told: WireObserved[] = []
 const notices: string[] = []
-const engine = dockerEngine(socket)
+const docker = dockerEngine(socket)
+/** How the next starts of containers end. */
+let starts: ('succeeds' | 'fails')[] = []
+const engine: Engine = {
+  ...docker,
+  async start(id) {
+    if (starts.shift() === 'fails') throw new ContainerFailure('engine-failed', 'it has no room', { retryable: true })
+    await docker.start(id)
+  },
+}
 const wiring = startWiring({ log: () => {} })
 /** What the engine of extra interfaces was told, and whether it is to refuse. */
 const wired = new Map<string, WiringSpec>()
@@ -117,6 +127,9 @@ answer({
   ready: () => true,
   isReady: () => ready,
   poolReady: () => pool.ready(),
+  startsEnd(...next: typeof starts) {
+    starts = next
+  },
   ensure: (order: WireOrder) => instances.ensure(order, never),
   ensureFor: (order: WireOrder, ms: number) => instances.ensure(order, AbortSignal.timeout(ms)),
   remove: (instance: string, generation: number) => instances.remove(instance, generation, never),

@@ -238,6 +238,7 @@ test('what the engine says becomes a code that tells what to do next', () => {
   assert.equal(code(400, 'bad parameter'), 'engine-refused')
   assert.equal(code(500, 'id already in use'), 'not-startable')
   assert.equal(code(500, 'OCI runtime start failed: cannot start an already running container'), 'start-raced')
+  assert.equal(code(500, 'cannot start a stopped process: unknown'), 'start-raced')
   assert.equal(code(409, 'container is marked for removal and cannot be started'), 'not-startable')
   assert.equal(
     engineError('list', '/socket', Object.assign(new Error('x'), { code: 'ENOENT' })).code,

@@ -12,7 +12,7 @@ import {
 } from './answers.ts'
 import { bounded, DEADLINE_MS, eventsOf, filters, logsOf, made, type PullOptions, pulled, versionOf } from './calls.ts'
 import type { ContainerSpec } from './container-spec.ts'
-import { ContainerFailure } from './failure.ts'
+import { ContainerFailure, hasCode } from './failure.ts'
 
 export type { ContainerEvent, Health, InspectedContainer, ListedContainer, PathStat } from './answers.ts'
 export type { ContainerSpec } from './container-spec.ts'
@@ -79,6 +79,11 @@ export function dockerEngine(socketPath: string, warned: (remark: string) => voi
   const told = new Set<string>()
   const call = <T>(what: string, signal: AbortSignal | undefined, work: (signal: AbortSignal) => Promise<T>) =>
     bounded(what, socketPath, signal, DEADLINE_MS, work)
+  const start = (id: string): Promise<void> =>
+    call(`start ${id}`, undefined, (abortSignal) => docker.getContainer(id).start({ abortSignal })).then(
+      () => {},
+      unless('not-modified'),
+    )
 
   return {
     version: (signal) =>
@@ -98,10 +103,10 @@ export function dockerEngine(socketPath: string, warned: (remark: string) => voi
         return id
       }),
     start: (id) =>
-      call(`start ${id}`, undefined, (abortSignal) => docker.getContainer(id).start({ abortSignal })).then(
-        () => {},
-        unless('not-modified'),
-      ),
+      start(id).catch((error) => {
+        if (!hasCode(error, 'start-raced')) throw error
+        return start(id)
+      }),
     stop: (id, graceMs, signal) =>
       bounded(`stop ${id}`, socketPath, signal, DEADLINE_MS + graceMs, (abortSignal) =>
         docker.getContainer(id).stop({ t: Math.ceil(graceMs / 1000), abortSignal }),

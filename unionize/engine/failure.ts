@@ -26,8 +26,8 @@ const KILLED_TRACES = /\b((already|file) exists|id already in use)\b/i
 /** What a start says of a container whose removal a killed engine had begun (moby, daemon/start.go): "dead" in lists. */
 const HALF_REMOVED = /marked for removal/i
 
-/** What runc says now and then of a container that nobody else starts; the next start finds it as it should be. */
-const START_RACED = /cannot start an already running container/i
+/** What runc says now and then of a container that nobody else starts or stops; the next start finds it as it should be. */
+const START_RACED = /cannot start (an already running container|a (stopped|container that has stopped)\b)/i
 
 /** What a creation says when the image of that name is there, but for another platform (moby, daemon/images). */
 const OTHER_PLATFORM = /does not match the specified platform|does not provide the specified platform/i

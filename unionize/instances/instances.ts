@@ -1,4 +1,4 @@
-import { OrchestratorError } from '../../common/errors.ts'
+import { errorCode, OrchestratorError, wording } from '../../common/errors.ts'
 import type { Log } from '../../common/log.ts'
 import { LABEL, type WireObserved, type WireOrder } from '../contract.ts'
 import type { Engine } from '../engine/containers.ts'
@@ -9,6 +9,7 @@ import { createHealthBook } from './health.ts'
 import { createKnown, type Known } from './known.ts'
 import { describe, summarize } from './observing.ts'
 import type { Orders } from './orders.ts'
+import { createRetries } from './retries.ts'
 import { createSequence } from './sequence.ts'
 import { serviceContainerName } from './service.ts'
 import { lastWords, staysEnded, type Waiting } from './starting.ts'
@@ -29,7 +30,11 @@ export interface Instances {
   clear(instance: string): Promise<void>
   /** All that bears our labels, in one call to the engine. */
   list(signal: AbortSignal): Promise<readonly WireObserved[]>
-  /** Starts what died or has waited long enough, without making anything new; tells what it looks like afterwards. */
+  /**
+   * Starts what died or has waited long enough, without making anything new; tells what it looks like afterwards. Where that
+   * fails, it is tried again by itself until it succeeds, or nobody wants the instance.
+   * @throws why it failed; code incomplete, when it takes a new order, is not tried again
+   */
   repair(instance: string): Promise<void>
   /** Tells at once that a part died. */
   reportPartial(instance: string, detail: string): void
@@ -56,7 +61,8 @@ export interface Instances {
   remember(order: WireOrder, sandboxes: readonly string[]): void
   /** Waits for the work under way. */
   settled(): Promise<void>
-  stopProbing(): void
+  /** Ends the probing, and repairs to come. */
+  stop(): void
 }
 
 /** How {@link Instances.ensure} waits: what must not come amid its work may come now. @throws why it cannot go on */
@@ -90,6 +96,13 @@ export function createInstances(options: {
     },
   })
 
+  const retries = createRetries((instance) => {
+    repair(instance).catch((error) => {
+      const fields = { instance, error: wording(error) }
+      log.warn('instance.repair-failed', 'an instance could not be repaired, again', fields)
+    })
+  })
+
   const containersOf = (instance: string, signal?: AbortSignal) =>
     engine.list({ [LABEL.host]: host, [LABEL.instance]: instance }, signal)
 
@@ -110,6 +123,7 @@ export function createInstances(options: {
   /** What came of an order, after one pass over its services. */
   const keep = (order: WireOrder, assembled: Assembled, receivedAt: number): Known => {
     health.replace(order.instance, assembled.unhealthy)
+    retries.done(order.instance)
     return known.keep(order, assembled, receivedAt)
   }
 
@@ -120,6 +134,7 @@ export function createInstances(options: {
     entry?.probing.abort()
     const found = await containersOf(instance, signal)
     await assembly.dismantle(instance, found, signal)
+    retries.done(instance)
     known.forget(instance)
     health.forget(instance)
     partial.delete(instance)
@@ -138,6 +153,27 @@ export function createInstances(options: {
     const details = [detail, ...news, health.detail(order.instance)]
     tell({ ...describe(order, known.get(order.instance), state, details), ...more })
   }
+
+  const repairOnce = async (instance: string): Promise<void> => {
+    const order = orders.current(instance)
+    if (!order) return retries.done(instance)
+    const found = await containersOf(instance)
+    const assembled = await assembly.mend(order, found, { previous: null, environment: false, eager: false })
+    const entry = keep(order, assembled, now())
+    if (assembled.waiting.length > 0) {
+      tellPartial(order, assembled.waiting.map(({ why }) => why).join('; '))
+    } else if (partial.delete(instance) || assembled.restarted) {
+      tell(describe(order, entry, 'running', [health.detail(instance)]))
+    }
+  }
+
+  const repair = (instance: string): Promise<void> =>
+    sequence.run(instance, undefined, () =>
+      repairOnce(instance).catch((error) => {
+        if (errorCode(error) !== 'incomplete') retries.later(instance)
+        throw error
+      }),
+    )
 
   return {
     async ensure(order, signal, aside = (wait) => wait()) {
@@ -184,19 +220,7 @@ export function createInstances(options: {
         unhealthy: health.detail(instance),
       }))
     },
-    repair: (instance) =>
-      sequence.run(instance, undefined, async () => {
-        const order = orders.current(instance)
-        if (!order) return
-        const found = await containersOf(instance)
-        const assembled = await assembly.mend(order, found, { previous: null, environment: false, eager: false })
-        const entry = keep(order, assembled, now())
-        if (assembled.waiting.length > 0) {
-          tellPartial(order, assembled.waiting.map(({ why }) => why).join('; '))
-        } else if (partial.delete(instance) || assembled.restarted) {
-          tell(describe(order, entry, 'running', [health.detail(instance)]))
-        }
-      }),
+    repair,
     reportPartial(instance, detail) {
       const order = orders.current(instance)
       if (!order) return
@@ -245,7 +269,10 @@ export function createInstances(options: {
         .map((order) => order.instance),
     remember: known.remember,
     settled: () => sequence.settled(),
-    stopProbing: known.stopProbing,
+    stop() {
+      retries.stop()
+      known.stopProbing()
+    },
   }
 }
 

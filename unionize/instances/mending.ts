@@ -6,7 +6,7 @@ import type { Assembled, AssemblyParts, MendOptions } from './assembly.ts'
 import type { Belongings } from './belongings.ts'
 import type { Build } from './building.ts'
 import type { Extras } from './extras.ts'
-import { homeOf, homesIn, homesOf, idsOf, inside, ordersOf, type Sandboxes, sortServices } from './homes.ts'
+import { homesIn, homesOf, idsOf, inside, ordersOf, type Sandboxes, sortServices } from './homes.ts'
 import type { Sandbox } from './sandbox.ts'
 import { fresh, type Services } from './services.ts'
 import type { Taking } from './taking.ts'
@@ -58,7 +58,13 @@ export function createMend(
     for (const home of homesOf(order)) {
       const id = former.get(home)
       if (id === undefined) continue
-      const reviving = home === '' ? pool.revive(id, signal) : pool.reviveAlone(id, signal)
+      // Once it runs, nothing tells any more that they still see its former namespace.
+      const endThoseInside = async () => {
+        const those = found.filter((c) => c.namespaceOf === id && c.running)
+        await Promise.all(those.map((c) => engine.stop(c.id, 0, signal)))
+      }
+      const reviving =
+        home === '' ? pool.revive(id, endThoseInside, signal) : pool.reviveAlone(id, endThoseInside, signal)
       const revived = await reviving.catch((error) => abandon(error, id))
       if (revived === null) continue
       sandboxes.set(home, revived.sandbox)
@@ -124,8 +130,6 @@ export function createMend(
     else if (!(await belongings.complete(order))) throw incomplete(order, 'its files were in memory and are gone')
     else await networks.name(order)
     const former = [...(previous ? [previous] : []), ...ordersOf(found)]
-    const stale = sorted.fit.filter((c) => restarted.has(homeOf(c)) && c.running)
-    await Promise.all(stale.map((c) => engine.stop(c.id, 0, signal)))
     const made = await renew(order, found, sorted, sandboxes, signal)
     await extras.change(order, former, sandboxes, signal)
     const states = new Map(await services.look(order, sorted.fit, sandboxes, restarted, signal))

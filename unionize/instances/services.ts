@@ -87,10 +87,7 @@ export function createServices(parts: {
   /** Starts a container; one that never can be is removed, so that the next attempt makes it anew. */
   const launch = async (id: string): Promise<void> => {
     try {
-      await engine.start(id).catch((error) => {
-        if (!hasCode(error, 'start-raced')) throw error
-        return engine.start(id)
-      })
+      await engine.start(id)
     } catch (error) {
       if (hasCode(error, 'not-startable')) await engine.remove(id)
       throw error
