@@ -174,6 +174,25 @@ describe('the life of a cloud machine', () => {
     }
   })
 
+  it('is made anew without a failure when two spoiled each other, whoever looks first', async () => {
+    const { backend, cloud, run, list } = site()
+    await run(1)
+    const [first = assert.fail()] = machinesOf(cloud, 1)
+    first.state = 'failed'
+    cloud.machines.set('m9', { ...first, id: 'm9' })
+    assert.deepEqual(
+      (await list()).map(({ state }) => state),
+      ['stopped'],
+    )
+    assert.equal(cloud.machines.size, 2, 'they are left to whoever wants the instance')
+    cloud.calls.length = 0
+    const observed = await backend.ensure(cloudOrder(1), one, never)
+    assert.deepEqual([observed.state, observed.againMs], ['starting', 2000])
+    assert.deepEqual(cloud.calls, ['list', 'delete', 'delete', 'tidy'])
+    await run(1)
+    assert.deepEqual([...cloud.machines.keys()], ['m2'])
+  })
+
   it('is deleted and its reason told when the provider could not make it; no room is no room', async () => {
     for (const [noRoom, kind] of [
       [false, 'machine-failed'],

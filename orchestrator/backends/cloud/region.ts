@@ -103,6 +103,16 @@ export function createRegion(parts: RegionParts): Region {
     return keep ?? null
   }
 
+  /** Deletes machines that spoiled each other: no failure to tell of, since one that is made alone comes up. */
+  const startOver = async (order: Order, mine: readonly CloudMachine[], signal: AbortSignal): Promise<Observed> => {
+    const { instance } = order
+    log.warn('cloud.machines-spoiled', 'two machines were made for one instance, and neither works', { instance })
+    await remember(instance, { unsureSince: null })
+    for (const { id } of mine) await provider.delete(id, signal)
+    await provider.tidy(signal)
+    return starting(order, 'its request was carried out twice, and it is made anew', AGAIN.newMs)
+  }
+
   const create = async (order: Order, wanted: Wanted, signal: AbortSignal): Promise<Observed> => {
     const { instance, generation } = order
     const unsureSince = (await notes.get(instance))?.unsureSince ?? null
@@ -155,10 +165,9 @@ export function createRegion(parts: RegionParts): Region {
     await generations.accept(order.instance, order.generation)
     await remember(order.instance, { generation: order.generation, outputs: order.outputs })
     const mine = await of(order.instance, signal)
-    const machine = await keepOne(
-      mine.filter(({ state }) => state !== 'ending'),
-      signal,
-    )
+    const standing = mine.filter(({ state }) => state !== 'ending')
+    if (spoiled(standing)) return await startOver(order, standing, signal)
+    const machine = await keepOne(standing, signal)
     if (machine === null) {
       if (mine.length > 0) return starting(order, 'its former machine is being deleted', AGAIN.newMs)
       return await create(order, wanted, signal)
@@ -212,7 +221,8 @@ export function createRegion(parts: RegionParts): Region {
         signal,
       )
       for (const [instance, mine] of byInstance) {
-        if (mine.length < 2) continue
+        // Whoever wants it starts over.
+        if (mine.length < 2 || spoiled(mine)) continue
         await turns
           .take(instance, signal, () => keepOne(mine, signal))
           .catch((error: unknown) => {
@@ -267,6 +277,11 @@ export function inOrder(machines: readonly CloudMachine[]): readonly CloudMachin
   return machines.toSorted(
     (a, b) => b.generation - a.generation || rank(a) - rank(b) || a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1),
   )
+}
+
+/** Whether several were made for one instance, and none is left to keep. */
+function spoiled(mine: readonly CloudMachine[]): boolean {
+  return mine.length > 1 && mine.every(({ state }) => state === 'failed')
 }
 
 function tagsOf(order: Order, installation: string): Record<string, string> {

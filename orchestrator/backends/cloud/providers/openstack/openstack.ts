@@ -90,7 +90,7 @@ export function createOpenStack(settings: OpenStackSettings, context: ProviderCo
         if (server.status !== 'ERROR' || server.fault !== undefined) continue
         all[at] = (await nova.server(server.id, signal)) ?? server
       }
-      return all.map(machineOf)
+      return withoutTwins(all.map(machineOf))
     },
 
     async create(order, signal) {
@@ -160,6 +160,26 @@ function machineOf(server: Server): CloudMachine {
     createdAt: Date.parse(server.created),
     ...(detail !== undefined && { detail, noRoom: /no valid host/i.test(detail) }),
   }
+}
+
+/**
+ * A request that was carried out twice makes two servers on one port. Whichever of them fails, or is deleted, makes Nova take
+ * the port from the other (nova/network/neutron.py, deallocate_for_instance: ports that were given are unbound, whoever has
+ * them), which goes on to be ACTIVE, cut off: neither is one to keep.
+ */
+function withoutTwins(machines: readonly CloudMachine[]): readonly CloudMachine[] {
+  const standing = Map.groupBy(
+    machines.filter(({ state }) => state !== 'ending'),
+    ({ instance }) => instance,
+  )
+  return machines.map((machine) => {
+    if (machine.state === 'ending' || standing.get(machine.instance)?.length === 1) return machine
+    return {
+      ...machine,
+      state: 'failed',
+      detail: 'two servers were made on its port, which is one server alone to have',
+    }
+  })
 }
 
 function stateOf(server: Server): CloudMachine['state'] {
