@@ -73,7 +73,8 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
 async function contexts({ store, clock, log }: AccessOptions, credentials: Credentials, veil: Veil) {
   const installation = await store.installation()
   return (name: string): BackendContext => ({
-    ...{ name, installation, log, clock },
+    ...{ name, installation, clock },
+    log: veil.log(name, log),
     async credential(asked) {
       const fields = await credentials.openFor(name, asked)
       veil.given(name, asked, fields)

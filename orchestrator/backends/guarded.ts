@@ -2,6 +2,7 @@ import type { Clock } from '../../common/clock.ts'
 import { HostUnreachable, wording } from '../../common/errors.ts'
 import { type CallOutcome, CIRCUIT_LIMITS, type Circuit, CLOSED, enter, leave, type Pass } from '../domain/circuit.ts'
 import type { HostName } from '../domain/host.ts'
+import type { Observed } from '../domain/instance.ts'
 import type { Price } from '../domain/price.ts'
 import type { Backend, LogOptions } from './backend.ts'
 import type { CallMetrics } from './call-metrics.ts'
@@ -74,15 +75,19 @@ function guarded(backend: Backend, guarding: Guarding): Backend {
   const through = <T>(call: Call, target: HostName, signal: AbortSignal, work: (heard: () => void) => Promise<T>) =>
     asked(guarding, { backend: backend.name, call, target }, signal, work)
   const { targets, place, price, watch, prepare, logs, check } = backend
+  const show = shown(guarding, backend.name)
+  const seen = (observed: Observed): Observed =>
+    observed.detail === undefined ? observed : { ...observed, detail: show(observed.detail) }
   return {
     name: backend.name,
     ...(targets && { targets: () => targets.call(backend) }),
     ...(place && { place: (template, load) => place.call(backend, template, load) }),
     checkTemplate: (template) => backend.checkTemplate(template),
     ...(price && { price: (template) => priced(guarding, backend.name, () => price.call(backend, template)) }),
-    list: (target, signal) => through('list', target.name, signal, () => backend.list(target, signal)),
+    list: (target, signal) =>
+      through('list', target.name, signal, async () => (await backend.list(target, signal)).map(seen)),
     ensure: (order, target, signal) =>
-      through('ensure', target.name, signal, () => backend.ensure(order, target, signal)),
+      through('ensure', target.name, signal, async () => seen(await backend.ensure(order, target, signal))),
     remove: (instance, target, signal) =>
       through('remove', target.name, signal, () => backend.remove(instance, target, signal)),
     ...(watch && {
@@ -90,7 +95,7 @@ function guarded(backend: Backend, guarding: Guarding): Backend {
         through('watch', target.name, signal, (heard) => {
           const told: typeof tell = (observed) => {
             heard()
-            tell(observed)
+            tell(seen(observed))
           }
           return watch.call(backend, target, told, signal)
         }),
@@ -109,7 +114,6 @@ function guarded(backend: Backend, guarding: Guarding): Backend {
       check: (target, signal) =>
         through('check', target.name, signal, async () => {
           const { version, abilities, missing } = await check.call(backend, target, signal)
-          const show = shown(guarding, backend.name)
           return { version: show(version), abilities: abilities.map(show), missing: missing.map(show) }
         }),
     }),

@@ -7,8 +7,8 @@ import { ownerKey } from '../../domain/lease.ts'
 import type { TargetCheck } from '../backend.ts'
 import type { Generations } from '../generations.ts'
 import { createTurns } from '../turns.ts'
-import { outputsIn } from './boot/boot.ts'
 import type { Notes } from './notes.ts'
+import { createOutputs } from './outputs.ts'
 import { type CloudMachine, type Provider, TAG } from './provider.ts'
 import { sharedList } from './shared-list.ts'
 
@@ -54,15 +54,12 @@ const NO_ADDRESS_MS = 60_000
 /** Milliseconds in which a machine shows in the list whose making was never answered, or it was not made. */
 const UNSURE_MS = 20_000
 const LOOK_MS = 1000
-/** Consoles that are read with one list, in turn. */
-const CONSOLES = 10
 
 export function createRegion(parts: RegionParts): Region {
   const { name, provider, generations, notes, clock, log } = parts
   const turns = createTurns()
   const machines = sharedList(name, (signal) => provider.list(signal), LIST_MS)
-  /** When each console was read, epoch ms. */
-  const read = new Map<string, number>()
+  const outputs = createOutputs(parts)
   /** Instances whose machine is being made, and not in the list yet. */
   const making = new Set<string>()
 
@@ -186,26 +183,6 @@ export function createRegion(parts: RegionParts): Region {
       return await create(order, wanted, signal)
     }
     return await observe(machine)
-  }
-
-  /** What those tell that have outputs: the ones whose consoles were read longest ago. */
-  const outputs = async (running: readonly CloudMachine[], signal: AbortSignal): Promise<Map<string, string>> => {
-    const telling: CloudMachine[] = []
-    for (const machine of running) if ((await notes.get(machine.instance))?.outputs) telling.push(machine)
-    for (const id of read.keys()) if (!running.some((machine) => machine.id === id)) read.delete(id)
-    const longest = telling.toSorted((a, b) => (read.get(a.id) ?? 0) - (read.get(b.id) ?? 0)).slice(0, CONSOLES)
-    const told = new Map<string, string>()
-    for (const { id, instance } of longest) {
-      read.set(id, clock.now())
-      try {
-        const text = outputsIn((await provider.console(id, signal)) ?? '')
-        if (text !== null) told.set(id, text)
-      } catch (error) {
-        signal.throwIfAborted()
-        log.warn('cloud.console-unread', wording(error), { instance, host: name })
-      }
-    }
-    return told
   }
 
   return {
