@@ -64,6 +64,10 @@ const machine = await openStackMachine(say, stopping.signal)
 try {
   process.exitCode = (await tests(machine.rootfs)) ? 0 : 1
 } finally {
-  if (values.keep) say('left running')
-  else await machine.close()
+  if (values.keep) {
+    say('left running')
+    // What was started goes on without this process, which would wait for it.
+    process.exit()
+  }
+  await machine.close()
 }
