@@ -66,6 +66,7 @@ export const zones = [
       `./backends/${b.replace(/\/.*/, '')}`,
       './backends/backend.ts',
       './backends/generations.ts',
+      './backends/one-network.ts',
       './backends/turns.ts',
       './domain',
     ),

@@ -21,7 +21,7 @@ export interface Leads {
   lead(way: WireWay): Promise<void>
   /** Takes the way to an instance away, if there is one. @throws StaleGeneration; what the wiring throws */
   unlead(instance: string, generation: number): Promise<void>
-  /** Makes exactly these the ways. All that can be led are, then the first failure is thrown. */
+  /** Makes exactly these the ways. All that can be taken away and led are, then the first failure is thrown. */
   set(ways: readonly WireWay[]): Promise<void>
   /** All of them, with when they were said (epoch ms), in that order. */
   all(): readonly { readonly way: Way; readonly at: number }[]
@@ -141,7 +141,7 @@ export function createLeads(parts: {
       await inTurn(async () => {
         const wanted = new Set(ways.map(({ instance }) => instance))
         for (const { instance, generation } of [...known.values()]) {
-          if (!wanted.has(instance)) await close(instance, generation)
+          if (!wanted.has(instance)) await close(instance, generation).catch((error) => failures.push(error))
         }
         for (const way of ways) await open(way).catch((error) => failures.push(error))
       })

@@ -100,6 +100,8 @@ export function createBuildQueue(options: QueueOptions): BuildQueue {
   const stopping = new AbortController()
   /** Hosts whose connection ended while they built, and may still look connected, until one connects. */
   const lost = new Set<HostName>()
+  /** How often hosts have connected, or may have. */
+  let wakes = 0
 
   const put = async (entry: Entry, change: Partial<Build>) => {
     const build = { ...entry.build, ...change, updatedAt: clock.now() }
@@ -147,6 +149,7 @@ export function createBuildQueue(options: QueueOptions): BuildQueue {
     const { mostMs, mostLogBytes, registry } = settings
     const order = { build: id, image, arguments: {}, push: registry !== null, mostMs, mostLogBytes }
     const full = new AbortController()
+    const wakesBefore = wakes
     try {
       await put(entry, { state: 'building', host })
       await logs.note(id, `host ${host} builds ${image}`)
@@ -162,7 +165,8 @@ export function createBuildQueue(options: QueueOptions): BuildQueue {
         throw new OrchestratorError('archive-missing', `host ${host} built the image, but its archive did not come`)
       }
     } catch (error) {
-      if (error instanceof HostUnreachable) lost.add(host)
+      // What it printed may have been written for so long that the host is back by now: then nobody would wake us again.
+      if (error instanceof HostUnreachable && wakes === wakesBefore) lost.add(host)
       if (!(error instanceof HostUnreachable) || ++entry.attempts >= ATTEMPTS || entry.over.signal.aborted) {
         await failed(entry, error)
       } else if (!stopping.signal.aborted) {
@@ -305,6 +309,7 @@ export function createBuildQueue(options: QueueOptions): BuildQueue {
       return entries.size
     },
     wake() {
+      wakes++
       lost.clear()
       look()
     },

@@ -189,7 +189,7 @@ const NETWORK: readonly Support[] = [
   ),
   no(
     'services.*.hostname',
-    'inside, a machine has the name of its instance: take it away; others find the service by its own name',
+    "the backend gives it (docker: `instance`; elsewhere the instance's name): take it away; others find the service by its own name",
   ),
   no('services.*.domainname', 'inside, names end in `.internal`: take it away'),
   no('services.*.mac_address', 'it follows from the instance, so that it stays the same: take it away'),

@@ -9,7 +9,7 @@ import type { SettleChange } from '../store/store.ts'
 import { type ReconcilerContext, settle, tell } from './context.ts'
 import { takeOutputs } from './outputs.ts'
 import { declinedBy, place, placeAnew, priceAmong, target, templateOf, tryNext } from './placing.ts'
-import { closeWay, follow } from './ways.ts'
+import { closeWay, follow, soon, tellWay } from './ways.ts'
 
 /** Actions for one instance in a row, at most: place and ensure, with room for a change in between. */
 const STEPS = 4
@@ -184,19 +184,28 @@ export async function notice(context: ReconcilerContext, observed: Observed): Pr
   await takeOutputs(context, observed)
   if (observed.state === 'running') {
     const instance = await store.instance(observed.instance)
-    await moved(context, instance, observed)
     if (observed.detail !== undefined) await complain(context, observed, observed.detail)
     await hasten(context, instance, observed)
-    return
+    if (instance === null) return
+    // Last: it asks the host of the lease, which may be away or hang. The next comparison does it again.
+    const signal = AbortSignal.timeout(context.actionMs)
+    return await moved(context, instance, observed, signal).catch((error) =>
+      tellWay(context, 'way.not-opened', instance, error),
+    )
   }
   await lost(context, await store.instance(observed.instance), observed.detail ?? 'it stopped', clock.now())
 }
 
-/** It runs elsewhere than it did: its owner is led there. */
-export async function moved(context: ReconcilerContext, instance: Instance | null, observed: Observed): Promise<void> {
-  if (instance === null || instance.state !== 'running' || instance.wanted !== 'running') return
+/** It may run elsewhere than it did: its owner is led there. @throws when the host of the lease cannot do it soon */
+export async function moved(
+  context: ReconcilerContext,
+  instance: Instance,
+  observed: Observed,
+  signal: AbortSignal,
+): Promise<void> {
+  if (instance.state !== 'running' || instance.wanted !== 'running') return
   if (instance.generation !== observed.generation) return
-  await follow(context, instance, observed.reach ?? null, AbortSignal.timeout(context.actionMs))
+  await follow(context, instance, observed.reach ?? null, soon(context, signal))
 }
 
 /** What was to be tried again later runs by now: it is looked at at once. */

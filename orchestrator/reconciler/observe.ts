@@ -1,10 +1,11 @@
 import { wording } from '../../common/errors.ts'
 import type { Backend } from '../backends/backend.ts'
 import type { HostName, Target } from '../domain/host.ts'
-import type { Instance } from '../domain/instance.ts'
+import type { Instance, Observed } from '../domain/instance.ts'
 import { lost, moved } from './act.ts'
 import type { ReconcilerContext } from './context.ts'
 import { takeOutputs } from './outputs.ts'
+import { tellWay } from './ways.ts'
 
 /**
  * Compares all that runs on a host that runs unionize with what is stored, as {@link compareTarget} does.
@@ -25,7 +26,8 @@ export async function compareHost(
 
 /**
  * Compares all that a backend has in one target with what is stored: what should run and does not is looked at again, what
- * runs and should not is removed. Nothing is concluded from a list that could not be had.
+ * runs and should not is removed. Nothing is concluded from a list that could not be had. What cannot be done for one instance
+ * is told, and keeps no other waiting: the next comparison finds it again.
  * @param busy instances being acted on right now; they are left alone
  * @throws HostUnreachable
  */
@@ -36,29 +38,64 @@ export async function compareTarget(
   busy: (id: Instance['id']) => boolean,
   signal: AbortSignal,
 ): Promise<void> {
-  const { store, clock } = context
+  const { store, clock, log } = context
+  const told = (kind: string, instance: Instance['id']) => (error: unknown) => {
+    signal.throwIfAborted()
+    log.error(kind, wording(error), { instance, host: target.name })
+  }
   // Stored first: what was made after the list was asked for is not missing from it.
   const stored = await store.instances({ live: true, host: target.name })
   const seen = new Map((await backend.list(target, signal)).map((observed) => [observed.instance, observed]))
-  for (const instance of stored) {
-    if (instance.backend !== backend.name) continue
-    const observed = seen.get(instance.id)
+  const ours = stored.filter((instance) => instance.backend === backend.name)
+  const compareOne = async (instance: Instance, observed: Observed | undefined) => {
     if (observed?.outputs !== undefined) await takeOutputs(context, observed)
-    if (busy(instance.id)) continue
-    if (observed?.state === 'running') {
-      await moved(context, instance, observed)
-      continue
-    }
-    await lost(context, instance, observed?.detail ?? `it was not found on ${target.name}`, clock.now())
+    const why = fault(instance, observed, target)
+    if (why !== null && !busy(instance.id)) await lost(context, instance, why, clock.now())
+  }
+  for (const instance of ours) {
+    await compareOne(instance, seen.get(instance.id)).catch(told('instance.not-compared', instance.id))
   }
   for (const observed of seen.values()) {
     if (busy(observed.instance)) continue
-    await removeOrphan(context, target, backend, observed, signal).catch((error) => {
-      // The others must not wait for one that resists; the next comparison finds it again.
-      signal.throwIfAborted()
-      context.log.error('orphan.not-removed', wording(error), { instance: observed.instance, host: target.name })
-    })
+    await removeOrphan(context, target, backend, observed, signal).catch(told('orphan.not-removed', observed.instance))
   }
+  const running = ours.filter((instance) => fault(instance, seen.get(instance.id), target) === null)
+  await leadAll(context, running, seen, busy, signal)
+}
+
+/** What is wrong with an instance that should run here; null: nothing. */
+function fault(instance: Instance, observed: Observed | undefined, target: Target): string | null {
+  if (observed === undefined) return `it was not found on ${target.name}`
+  if (observed.state !== 'running') return observed.detail ?? `it was not found on ${target.name}`
+  const { generation, settled } = instance
+  // While a newer one is yet to be reached, that brings it right. A target only falls behind what it reached by losing it.
+  if (settled !== generation || observed.generation >= settled) return null
+  return `${target.name} has lost its newest order: it runs by generation ${observed.generation}, not ${generation}`
+}
+
+/**
+ * Leads the owners to where their instances run by now. After all else, and each host by itself: these hosts have nothing to
+ * do with the target, and one of them that hangs must keep nothing waiting but its own.
+ */
+async function leadAll(
+  context: ReconcilerContext,
+  running: readonly Instance[],
+  seen: ReadonlyMap<Instance['id'], Observed>,
+  busy: (id: Instance['id']) => boolean,
+  signal: AbortSignal,
+): Promise<void> {
+  const leadThose = async (instances: readonly Instance[]) => {
+    for (const instance of instances) {
+      const observed = seen.get(instance.id)
+      if (observed === undefined || busy(instance.id)) continue
+      await moved(context, instance, observed, signal).catch((error) => {
+        signal.throwIfAborted()
+        tellWay(context, 'way.not-opened', instance, error)
+      })
+    }
+  }
+  await Promise.allSettled([...Map.groupBy(running, ({ source }) => source).values()].map(leadThose))
+  signal.throwIfAborted()
 }
 
 /** Removes what runs although no living instance of that id belongs on this target. */

@@ -170,18 +170,25 @@ class Loop implements Reconciler {
   }
 
   async #compareRegularly(host: HostName, signal: AbortSignal): Promise<void> {
-    const { store, clock, log } = this.#context
-    while (!signal.aborted) {
+    const { store, clock, log, actionMs } = this.#context
+    const attempt = async (failed: string, work: (limit: AbortSignal) => Promise<void>) => {
       try {
-        await store.wakeHost(host, clock.now())
-        this.wake()
-        const limit = AbortSignal.any([signal, AbortSignal.timeout(this.#context.actionMs)])
-        await sendWays(this.#context, host, limit)
-        await compareHost(this.#context, host, (id) => this.#busy.has(id), limit)
-        this.wake()
+        await work(AbortSignal.any([signal, AbortSignal.timeout(actionMs)]))
       } catch (error) {
-        if (!signal.aborted) log.warn('host.compare-failed', wording(error), { host })
+        if (!signal.aborted) log.warn(failed, wording(error), { host })
       }
+    }
+    while (!signal.aborted) {
+      // Neither waits for the other: a host that cannot take its ways may well tell what it runs.
+      await Promise.all([
+        attempt('host.ways-failed', (limit) => sendWays(this.#context, host, limit)),
+        attempt('host.compare-failed', async (limit) => {
+          await store.wakeHost(host, clock.now())
+          this.wake()
+          await compareHost(this.#context, host, (id) => this.#busy.has(id), limit)
+          this.wake()
+        }),
+      ])
       await clock.wait(this.#limits.resyncMs, signal).catch(() => {})
     }
   }

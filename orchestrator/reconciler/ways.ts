@@ -1,8 +1,28 @@
-import { HostUnreachable } from '../../common/errors.ts'
+import { HostUnreachable, wording } from '../../common/errors.ts'
 import type { Backend } from '../backends/backend.ts'
 import type { HostName } from '../domain/host.ts'
 import type { Instance, Reach } from '../domain/instance.ts'
 import { type ReconcilerContext, settle, type Way } from './context.ts'
+
+/** Milliseconds that a host has to open or close a way while something that is none of its business waits for it, at most. */
+const WAY_MS = 10_000
+
+/** Aborts as that signal does, and when such a host has had its time, which leaves some of the action's own. */
+export function soon({ actionMs }: ReconcilerContext, signal: AbortSignal): AbortSignal {
+  return AbortSignal.any([signal, AbortSignal.timeout(Math.min(WAY_MS, actionMs / 2))])
+}
+
+/** Tells of a way that could not be opened or closed. The host is told it again, with all that it is to keep. */
+export function tellWay(
+  { log }: ReconcilerContext,
+  kind: 'way.not-opened' | 'way.not-closed',
+  { id, source }: Instance,
+  error: unknown,
+): void {
+  // That a host is away is told already, once.
+  const level = error instanceof HostUnreachable ? 'debug' : 'warn'
+  log[level](kind, wording(error), { instance: id, host: source })
+}
 
 /**
  * Leads the owner to where its instance runs: stored first, so that whatever happens next the host of its lease is told the
@@ -31,16 +51,21 @@ export async function follow(
   return now
 }
 
-/** Cuts the owner off, before the instance goes. A host that is away is told all its ways when it is back. */
+/**
+ * Cuts the owner off, before the instance goes. A host that cannot do so now keeps what costs money from going no longer than
+ * a moment: it loses the way as soon as it can be told {@link sendWays all that it keeps}, for this one is not among them.
+ */
 export async function closeWay(
-  { ways }: ReconcilerContext,
+  context: ReconcilerContext,
   instance: Instance,
   backend: Backend,
   signal: AbortSignal,
 ): Promise<void> {
   if (backend.targets === undefined) return
-  await ways.close(instance.source as HostName, instance.id, instance.generation, signal).catch((error) => {
-    if (!(error instanceof HostUnreachable)) throw error
+  const { id, source, generation } = instance
+  await context.ways.close(source as HostName, id, generation, soon(context, signal)).catch((error) => {
+    signal.throwIfAborted()
+    tellWay(context, 'way.not-closed', instance, error)
   })
 }
 

@@ -346,6 +346,20 @@ describe('a host that is lost in the middle of a build', () => {
     await isState(store, id, 'failed')
     assert.equal(hosts.asked.length, 3)
   })
+
+  it('is asked again when it was back before the loss was noticed', async (t) => {
+    const store = await storeFor(t)
+    const hosts = new PlayedHosts('maker')
+    const builds = await run(t, store, folder(), hosts)
+    hosts.built = async () => {
+      if (hosts.asked.length > 1) return
+      builds.wake()
+      throw new HostUnreachable('maker', 'the connection ended')
+    }
+    const { id } = await begin(builds)
+    await isState(store, id, 'done')
+    assert.equal(hosts.asked.length, 2)
+  })
 })
 
 describe('builds after a restart', () => {

@@ -40,6 +40,8 @@ it('an instance of several services runs on Docker, comes back when that restart
   })
   await running(order)
   const machine = lab.lab.machine(1)
+  const pid = `$(docker inspect -f '{{.State.Pid}}' orc-i-test1-s-web)`
+  assert.match(await machine.sh(`cat /proc/${pid}/root/etc/hosts`), /^::1 db$/m, 'web does not find db by name')
   await machine.sh('systemctl restart docker.service')
   const back = async () => {
     const found = (await backend.list(lab.target(1), never)).find(({ instance }) => instance === order.instance)

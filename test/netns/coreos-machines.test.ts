@@ -157,6 +157,8 @@ describe('instances on a machine', () => {
       'systemctl show -P NRestarts orc-i-test3-s-web; podman ps -a --format "{{.Names}}" | sort',
     )
     assert.equal(runs, '0\norc-i-test3-s-db\norc-i-test3-s-web\norc-i-test3-wire\n')
+    const pid = `$(podman inspect -f '{{.State.Pid}}' orc-i-test3-s-web)`
+    assert.match(await machine().sh(`cat /proc/${pid}/root/etc/hosts`), /^::1 db$/m, 'web does not find db by name')
     await gone(order)
   })
 })
@@ -240,7 +242,7 @@ describe('one clear reason', () => {
     }
     assert.throws(
       () => backend.checkTemplate(networks),
-      /services\.web\.networks: private networks are not there on machines/,
+      /services\.web\.networks\[0\]: all services of an instance share one network here/,
     )
     const odd: Template = { ...networks, stack: {}, options: { metal: { label: 'x' } } }
     assert.throws(() => backend.checkTemplate(odd), /x-orchestrator\.options\.metal/)

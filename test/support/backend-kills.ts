@@ -2,23 +2,25 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { Fault, FaultInjector } from '../contract/subject.ts'
 import { webTemplate } from './catalogs.ts'
-import { LoneHost } from './lone-host.ts'
+import { type HostAnswer, type HostRequest, LoneHost } from './lone-host.ts'
 import { LoneOrchestrator } from './lone-orchestrator.ts'
 import { until } from './until.ts'
 
 /** A target that outlives the orchestrator, and how the orchestrator reaches it. */
 export interface KillSubject {
-  /** What stands under `backends.mine` in its settings: the way to the target leads through `faults`. */
-  readonly backend: object
+  /** What stands under `backends.mine` in its settings: the way to the target leads through `faults`. Absent: nothing. */
+  readonly backend?: object
   /** Further settings, nested. */
   readonly settings?: Readonly<Record<string, unknown>>
   /** What is stored before the first lease comes: fields by the names of credentials. */
   readonly credentials?: Readonly<Record<string, Readonly<Record<string, string>>>>
   /** Image of the one service; `nginx` unless told. */
   readonly image?: string
-  /** What a lease gets instead of one service of that image: a template file that says `backend: mine`. */
+  /** What a lease gets instead of one service of that image: a template file that says `backend: mine`, where there is one. */
   readonly template?: string
   readonly faults: FaultInjector
+  /** What the host of the leases does of what it is asked; unless told it agrees to all, and runs nothing. */
+  carryOut?(request: HostRequest): Promise<HostAnswer | null>
   /** Where the target reaches the host of the leases; an address that leads nowhere unless told. */
   readonly homeAddress?: string
   /** What an operator does once before the first lease comes, beside credentials. */
@@ -80,14 +82,17 @@ async function share(
 ): Promise<Tried> {
   const s = await subject()
   const catalog = { 'sample.yaml': s.template ?? webTemplate(s.image ?? 'nginx', '  backend: mine\n') }
-  await using orchestrator = new LoneOrchestrator({ backends: { mine: s.backend }, ...s.settings }, catalog)
+  await using orchestrator = new LoneOrchestrator(
+    { ...(s.backend && { backends: { mine: s.backend } }), ...s.settings },
+    catalog,
+  )
   await orchestrator.compile()
   await orchestrator.start()
   for (const [name, fields] of Object.entries(s.credentials ?? {})) {
     await orchestrator.call('PUT', `/v1/credentials/${name}`, { fields })
   }
   await s.begun?.(orchestrator)
-  await using host = await LoneHost.join(orchestrator, 'h1', s.homeAddress)
+  await using host = await LoneHost.join(orchestrator, 'h1', { address: s.homeAddress, carryOut: s.carryOut })
   await host.connect()
   try {
     return await killAtEach(s, orchestrator, host, fault, calls)

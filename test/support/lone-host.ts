@@ -14,10 +14,22 @@ import { until } from './until.ts'
 /** Where others would reach it, unless told; nothing listens there. */
 const ADDRESS = 'fd00:feed::1'
 
-/** A host that has leases and runs nothing: it agrees to all that it is asked, and comes back after each cut. */
+/** What the orchestrator asks a host. */
+export type HostRequest = Exclude<ToHost, { type: 'welcome' | 'stored' | 'cancel' }>
+/** What a host answers. */
+export type HostAnswer = Omit<Extract<FromHost, { type: 'result' }>, 'type' | 'id'>
+
+interface HostOptions {
+  /** Where others would reach it; an address that leads nowhere unless told. */
+  readonly address?: string | undefined
+  /** Does what it is asked; null: that is never answered. Unless told it agrees to all, and runs nothing. */
+  readonly carryOut?: ((request: HostRequest) => Promise<HostAnswer | null>) | undefined
+}
+
+/** A host that has leases and runs nothing unless told how, and comes back after each cut. */
 export class LoneHost implements AsyncDisposable {
   readonly #orchestrator: LoneOrchestrator
-  readonly #address: string
+  readonly #options: HostOptions
   readonly #key: string
   readonly #cert: string
   #socket: WebSocket | null = null
@@ -27,18 +39,18 @@ export class LoneHost implements AsyncDisposable {
   /** Ways that it was told to keep, by instance: where each leads. */
   readonly ways = new Map<string, string>()
 
-  private constructor(orchestrator: LoneOrchestrator, address: string, key: string, cert: string) {
+  private constructor(orchestrator: LoneOrchestrator, options: HostOptions, key: string, cert: string) {
     this.#orchestrator = orchestrator
-    this.#address = address
+    this.#options = options
     this.#key = key
     this.#cert = cert
   }
 
-  static async join(orchestrator: LoneOrchestrator, host: string, address = ADDRESS): Promise<LoneHost> {
+  static async join(orchestrator: LoneOrchestrator, host: string, options: HostOptions = {}): Promise<LoneHost> {
     const { token } = await orchestrator.call<JoinTokenShape>('POST', '/v1/join-tokens', {})
     const { key, csr } = await keyAndRequest()
     const answer = await orchestrator.call<JoinResponse>('POST', '/v1/hosts/join', { token, host, csr })
-    return new LoneHost(orchestrator, address, key, answer.certificate)
+    return new LoneHost(orchestrator, options, key, answer.certificate)
   }
 
   /** Connects, in place of a former connection. */
@@ -50,7 +62,7 @@ export class LoneHost implements AsyncDisposable {
     let welcome = false
     socket.on('error', () => {})
     socket.on('open', () => {
-      const facts = { engine: 'none', kernel: 'none', instances: 0, address: this.#address }
+      const facts = { engine: 'none', kernel: 'none', instances: 0, address: this.#options.address ?? ADDRESS }
       this.#send({ type: 'hello', protocol: PROTOCOL_VERSION, version: 'test', facts })
     })
     socket.on('message', (data) => {
@@ -59,7 +71,7 @@ export class LoneHost implements AsyncDisposable {
         welcome = true
         for (const waiting of this.#waiting.values()) this.#send(waiting)
       } else if (message.type === 'stored') this.#waiting.delete(message.id)
-      else if (message.type !== 'cancel') this.#agree(message)
+      else if (message.type !== 'cancel') void this.#answer(socket, message)
     })
     await until('the host is welcome', () => welcome, { deadlineMs: 60_000 })
   }
@@ -81,7 +93,15 @@ export class LoneHost implements AsyncDisposable {
     await until('the lease is stored', () => !this.#waiting.has(id), { deadlineMs: 60_000 })
   }
 
-  #agree(message: Exclude<ToHost, { type: 'welcome' | 'stored' | 'cancel' }>): void {
+  async #answer(asked: WebSocket, message: HostRequest): Promise<void> {
+    const { carryOut } = this.#options
+    if (carryOut === undefined) return this.#agree(message)
+    const answer = await carryOut(message)
+    // Another connection knows nothing of that question.
+    if (answer !== null && this.#socket === asked) this.#send({ type: 'result', id: message.id, ...answer })
+  }
+
+  #agree(message: HostRequest): void {
     if (message.type === 'lead') this.ways.set(message.way.instance, JSON.stringify(message.way.reach))
     if (message.type === 'unlead') this.ways.delete(message.instance)
     if (message.type === 'leads') {

@@ -19,6 +19,8 @@ export const POOL = 2
 export class UnionizeHost {
   readonly name: string
   readonly engine: LabEngine
+  /** Where its unionize finds the engine. */
+  readonly socket: string
   readonly lab: WiringLab
   readonly owner: Agent
   readonly stranger: Agent
@@ -30,10 +32,11 @@ export class UnionizeHost {
   #lastId = 0
 
   private constructor(
-    parts: Pick<UnionizeHost, 'name' | 'engine' | 'lab' | 'owner' | 'stranger' | 'state' | 'memory'>,
+    parts: Pick<UnionizeHost, 'name' | 'engine' | 'socket' | 'lab' | 'owner' | 'stranger' | 'state' | 'memory'>,
   ) {
     this.name = parts.name
     this.engine = parts.engine
+    this.socket = parts.socket
     this.lab = parts.lab
     this.owner = parts.owner
     this.stranger = parts.stranger
@@ -42,15 +45,32 @@ export class UnionizeHost {
     this.unionize = this.#launch()
   }
 
-  /** Resolves when unionize has looked around and its pool is full. @param prefix of all that the engine makes */
-  static async open(prefix: string): Promise<UnionizeHost> {
+  /**
+   * Resolves when unionize has looked around and its pool is full.
+   * @param prefix of all that the engine makes
+   * @param through what is to stand between unionize and the engine's socket; gives the socket to take instead
+   */
+  static async open(
+    prefix: string,
+    through: (socket: string) => Promise<string> = async (socket) => socket,
+  ): Promise<UnionizeHost> {
     const engine = await LabEngine.open(prefix, () => {})
+    const socket = await through(engine.socket)
     const lab = await WiringLab.start()
     const [owner, stranger] = [await lab.client(1), await lab.client(2)]
     const state = mkdtempSync(join(tmpdir(), 'unionize-'))
     const memory = mkdtempSync('/dev/shm/unionize-')
     await rememberIfNew(engine, 'orchestrator/pause:1')
-    const host = new UnionizeHost({ name: `${prefix}-${process.pid}`, engine, lab, owner, stranger, state, memory })
+    const host = new UnionizeHost({
+      name: `${prefix}-${process.pid}`,
+      engine,
+      socket,
+      lab,
+      owner,
+      stranger,
+      state,
+      memory,
+    })
     await host.#ready()
     return host
   }
@@ -131,7 +151,7 @@ export class UnionizeHost {
   }
 
   #launch(): Remote {
-    const parts = [this.engine.socket, this.state, this.name, String(POOL), this.memory]
+    const parts = [this.socket, this.state, this.name, String(POOL), this.memory]
     const command = [process.execPath, PROCESS, ...parts]
     return new Remote(['nsenter', `--net=/run/netns/${this.lab.host}`, ...command])
   }

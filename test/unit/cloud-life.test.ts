@@ -193,6 +193,44 @@ describe('the life of a cloud machine', () => {
     assert.deepEqual([...cloud.machines.keys()], ['m2'])
   })
 
+  it('is made anew though only one of two that spoiled each other could be deleted, and the other seems to run', async () => {
+    const { backend, cloud, again, run } = site()
+    await run(1)
+    const [first = assert.fail()] = machinesOf(cloud, 1)
+    first.state = 'failed'
+    cloud.machines.set('m9', { ...first, id: 'm9' })
+    cloud.trouble = (call, when) => {
+      if (call === 'delete' && when === 'after') throw new HostUnreachable('one', 'its answer was lost')
+    }
+    await assert.rejects(backend.ensure(cloudOrder(1), one, never), HostUnreachable)
+    cloud.trouble = () => {}
+    const [other = assert.fail()] = machinesOf(cloud, 1)
+    other.state = 'running'
+    const after = again()
+    assert.deepEqual(
+      (await after.list(one, never)).map(({ state }) => state),
+      ['stopped'],
+    )
+    assert.equal((await after.ensure(cloudOrder(1), one, never)).state, 'starting')
+    assert.equal(cloud.machines.size, 0)
+    await run(1)
+    assert.deepEqual([...cloud.machines.keys()], ['m2'])
+  })
+
+  it('fails, so that it is tried ever later, where each request is carried out twice', async () => {
+    const { backend, cloud } = site()
+    cloud.newState = 'failed'
+    const twice = async () => {
+      await backend.ensure(cloudOrder(1), one, never)
+      const [made = assert.fail()] = machinesOf(cloud, 1)
+      cloud.machines.set(`${made.id}0`, { ...made, id: `${made.id}0` })
+      return await backend.ensure(cloudOrder(1), one, never)
+    }
+    assert.equal((await twice()).state, 'starting')
+    await assert.rejects(twice(), { code: 'machine-failed', retryable: true })
+    assert.equal(cloud.machines.size, 0)
+  })
+
   it('is deleted and its reason told when the provider could not make it; no room is no room', async () => {
     for (const [noRoom, kind] of [
       [false, 'machine-failed'],

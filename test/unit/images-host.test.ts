@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
+import { ContainerFailure } from '../../unionize/engine/failure.ts'
 import { checkArchive } from '../../unionize/images/archive.ts'
 import { credentialsFor, registryOf } from '../../unionize/images/credentials.ts'
 import type { ImageEngine } from '../../unionize/images/engine.ts'
@@ -119,5 +120,30 @@ describe('images that came by us', () => {
     assert.deepEqual([[...here], [...record.all().keys()]], [['wanted:1'], ['wanted:1']])
     await stock.keep([], never)
     assert.deepEqual([...here], [])
+  })
+
+  it('are noted before they come, so that a crash leaves no doubt whose they are; what does not come is not', async () => {
+    const record = await loadImageRecord(join(directory, 'coming.json'), unexpected)
+    const noted: [string, boolean][] = []
+    const engine: Pick<ImageEngine, 'find' | 'pull'> = {
+      find: async (image) => (image === 'theirs:1' ? { id: image, createdAt: 0, tags: [image] } : null),
+      async pull(image) {
+        noted.push([image, record.all().has(image)])
+        if (image === 'missing:1') throw new ContainerFailure('pull-failed', 'no such image', { retryable: false })
+      },
+    }
+    const stock = createImageStock({
+      ...{ engine: engine as ImageEngine, record, directory, credentialsFile: null, keepMs: 0, log: silent },
+      ...{ orchestrator: { get: unexpected }, notice: unexpected, now: Date.now },
+    })
+    await stock.pull('comes:1', { progress: () => {} })
+    await stock.pull('theirs:1', { progress: () => {} })
+    await assert.rejects(stock.pull('missing:1', { progress: () => {} }), { code: 'pull-failed' })
+    assert.deepEqual(noted, [
+      ['comes:1', true],
+      ['theirs:1', false],
+      ['missing:1', true],
+    ])
+    assert.deepEqual([...record.all().keys()], ['comes:1'])
   })
 })

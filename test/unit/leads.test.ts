@@ -22,6 +22,8 @@ class Scene implements Disposable {
   readonly kernel = new Map<string, Way>()
   readonly notices: string[] = []
   readonly unreachable = new Set<string>()
+  /** Addresses of instances to which ways cannot be taken away. */
+  readonly stuck = new Set<string>()
   address: string | undefined
   time = 1000
 
@@ -36,7 +38,10 @@ class Scene implements Disposable {
           }
           this.kernel.set(`${one.owner} ${one.address}`, one)
         },
-        unlead: async ({ owner, address }) => void this.kernel.delete(`${owner} ${address}`),
+        unlead: async ({ owner, address }) => {
+          if (this.stuck.has(address)) throw new WiringError('kernel-refused', 'busy', { retryable: true })
+          this.kernel.delete(`${owner} ${address}`)
+        },
       },
       address: () => this.address,
       notice: (_level, code) => this.notices.push(code),
@@ -157,6 +162,18 @@ describe('the ways that a host remembers', () => {
     assert.deepEqual(scene.led(), ['fd00:1::2', 'fd00:1::4', 'fd00:1::3'])
     await leads.set([])
     assert.deepEqual([scene.led(), (await scene.leads()).all()], [[], []])
+  })
+
+  it('are led though another one cannot be taken away, which is told and tried again', async () => {
+    using scene = new Scene()
+    const leads = await scene.leads()
+    await leads.set([way(1)])
+    scene.stuck.add('fd00:1::1')
+    await assert.rejects(leads.set([way(2)]), { code: 'kernel-refused' })
+    assert.deepEqual(scene.led(), ['fd00:1::1', 'fd00:1::2'])
+    scene.stuck.clear()
+    await leads.set([way(2)])
+    assert.deepEqual(scene.led(), ['fd00:1::2'])
   })
 
   it('that lead nowhere any more are forgotten with their error', async () => {

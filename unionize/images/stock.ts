@@ -69,6 +69,18 @@ export function createImageStock(parts: ImageStockParts): ImageStock {
   /** What was told of an image: once until it is there. */
   const told = new Map<string, string>()
 
+  /** Notes that an image comes by us before it is here: after a crash nothing else would tell. What does not come is forgotten. */
+  const coming = async (image: string, how: 'pulled' | 'loaded', work: () => Promise<void>): Promise<void> => {
+    const noted = record.all().has(image)
+    await record.put(image, { how, at: now() })
+    try {
+      await work()
+    } catch (error) {
+      if (!noted) await record.forget(image)
+      throw error
+    }
+  }
+
   const load = async (image: string, from: { sha256: string; bytes: number }, signal: AbortSignal): Promise<void> => {
     await mkdir(directory, { recursive: true, mode: 0o700 })
     const file = join(directory, `${randomUUID()}.tar`)
@@ -79,8 +91,7 @@ export function createImageStock(parts: ImageStockParts): ImageStock {
         throw new ContainerFailure('pull-failed', `the archive of ${image} came damaged`, { retryable: true })
       }
       await checkArchive(file, image, signal)
-      await engine.load(createReadStream(file), signal)
-      await record.put(image, { how: 'loaded', at: now() })
+      await coming(image, 'loaded', () => engine.load(createReadStream(file), signal))
     } finally {
       await rm(file, { force: true })
     }
@@ -96,11 +107,12 @@ export function createImageStock(parts: ImageStockParts): ImageStock {
       const remedy = 'build it ("orctl template build"), or load it on this host'
       throw new ContainerFailure('pull-failed', `image ${image} is in no registry: ${remedy}`, { retryable: false })
     }
-    const before = await engine.find(image, signal)
-    const credentials = await credentialsFor(image, credentialsFile)
-    await engine.pull(image, { ...options, ...(credentials === undefined ? {} : { credentials }) }, signal)
     // What was here before us, and is still meant by that name, is somebody else's.
-    if (before === null || record.all().has(image)) await record.put(image, { how: 'pulled', at: now() })
+    const ours = record.all().has(image) || (await engine.find(image, signal)) === null
+    const credentials = await credentialsFor(image, credentialsFile)
+    const fetch = () =>
+      engine.pull(image, { ...options, ...(credentials === undefined ? {} : { credentials }) }, signal)
+    await (ours ? coming(image, 'pulled', fetch) : fetch())
   }
 
   /** @returns why it is not there; null: it is */

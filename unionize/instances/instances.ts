@@ -26,8 +26,11 @@ export interface Instances {
   ensure(order: WireOrder, signal: AbortSignal, aside?: Aside): Promise<WireObserved>
   /** Resolves when nothing of it is left. @throws StaleGeneration */
   remove(instance: string, generation: number, signal: AbortSignal): Promise<void>
-  /** Removes what is left of an instance that cannot run, without a word from the orchestrator: an order may make it anew. */
-  clear(instance: string): Promise<void>
+  /**
+   * Removes what is left of an instance that cannot run, without a word from the orchestrator: an order may make it anew.
+   * @param still asked when its turn has come; false: it was made anew since somebody looked, and nothing is removed
+   */
+  clear(instance: string, still: () => Promise<boolean>): Promise<void>
   /** All that bears our labels, in one call to the engine. */
   list(signal: AbortSignal): Promise<readonly WireObserved[]>
   /**
@@ -107,7 +110,8 @@ export function createInstances(options: {
     engine.list({ [LABEL.host]: host, [LABEL.instance]: instance }, signal)
 
   const assemble = async (order: WireOrder, eager: boolean, signal: AbortSignal): Promise<Assembled> => {
-    const previous = known.get(order.instance)?.order ?? null
+    const former = known.get(order.instance)
+    const previous = former?.order ?? null
     if (previous === null) {
       try {
         return await assembly.build(order, signal)
@@ -117,13 +121,18 @@ export function createInstances(options: {
       }
     }
     const found = await containersOf(order.instance, signal)
-    return assembly.mend(order, found, { previous, environment: true, eager }, signal)
+    return assembly.mend(
+      order,
+      found,
+      { previous, sandbox: former?.sandboxes[0] ?? null, environment: true, eager },
+      signal,
+    )
   }
 
   /** What came of an order, after one pass over its services. */
   const keep = (order: WireOrder, assembled: Assembled, receivedAt: number): Known => {
     health.replace(order.instance, assembled.unhealthy)
-    retries.done(order.instance)
+    if (assembled.waiting.length === 0) retries.done(order.instance)
     return known.keep(order, assembled, receivedAt)
   }
 
@@ -158,9 +167,16 @@ export function createInstances(options: {
     const order = orders.current(instance)
     if (!order) return retries.done(instance)
     const found = await containersOf(instance)
-    const assembled = await assembly.mend(order, found, { previous: null, environment: false, eager: false })
+    const assembled = await assembly.mend(order, found, {
+      previous: null,
+      sandbox: null,
+      environment: false,
+      eager: false,
+    })
     const entry = keep(order, assembled, now())
     if (assembled.waiting.length > 0) {
+      // What it waits for may have come amid this, when nobody listened.
+      retries.later(instance)
       tellPartial(order, assembled.waiting.map(({ why }) => why).join('; '))
     } else if (partial.delete(instance) || assembled.restarted) {
       tell(describe(order, entry, 'running', [health.detail(instance)]))
@@ -170,7 +186,8 @@ export function createInstances(options: {
   const repair = (instance: string): Promise<void> =>
     sequence.run(instance, undefined, () =>
       repairOnce(instance).catch((error) => {
-        if (errorCode(error) !== 'incomplete') retries.later(instance)
+        if (errorCode(error) === 'incomplete') retries.done(instance)
+        else retries.later(instance)
         throw error
       }),
     )
@@ -208,10 +225,13 @@ export function createInstances(options: {
       known.get(instance)?.probing.abort()
       await sequence.run(instance, signal, () => demolish(instance, accepted, signal))
     },
-    clear: (instance) =>
+    clear: (instance, still) =>
       sequence.run(instance, undefined, async () => {
+        const generation = orders.generation(instance)
+        if (!(await still())) return
         await demolish(instance, orders.current(instance))
-        if (!orders.isRetired(instance)) await orders.forget(instance)
+        // An order that came meanwhile waits for its turn.
+        if (!orders.isRetired(instance) && orders.generation(instance) === generation) await orders.forget(instance)
       }),
     async list(signal) {
       const all = await engine.list({ [LABEL.host]: host }, signal)

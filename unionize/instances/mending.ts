@@ -77,16 +77,18 @@ export function createMend(
   const clearAway = async (
     order: WireOrder,
     found: readonly ListedContainer[],
-    previous: WireOrder | null,
+    { previous, sandbox }: MendOptions,
     signal?: AbortSignal,
   ) => {
     const homes = homesIn(found)
-    const home = homes.get('') ?? null
+    // Where all its containers are gone, only memory tells.
+    const home = homes.get('') ?? sandbox
     // What the firewall still lets the lost link send would make its address look taken for good.
     if (home !== null) await ways.cutOff(previous ?? order, home)
     await extras.undo([order, ...ordersOf(found)], home, signal)
     await services.remove(order.instance, found, signal)
-    for (const id of homes.values()) await slots.run('remove', () => pool.discard(id, signal), signal)
+    const sandboxes = new Set([...homes.values(), ...(home === null ? [] : [home])])
+    for (const id of sandboxes) await slots.run('remove', () => pool.discard(id, signal), signal)
     await ways.closeFormer(order, previous, null)
   }
 
@@ -143,7 +145,7 @@ export function createMend(
     const lost = homesOf(order).filter((home) => !sandboxes.has(home))
     if (lost.length > 0 && !options.environment) throw incomplete(order, 'a sandbox of it is gone')
     if (lost.includes('')) {
-      await clearAway(order, found, options.previous, signal)
+      await clearAway(order, found, options, signal)
       return build(order, signal)
     }
     const take = () => slots.run('ensure', () => pool.takeAlone(signal), signal)

@@ -73,10 +73,16 @@ export function createOrphanCollector(options: {
         if (unwanted(labels[LABEL.instance] ?? '')) suspects.set(name, () => engine.removeVolume(name))
       }
       for (const instance of (await files.instances()).filter(unwanted)) {
-        suspects.set(`files of ${instance}`, () => instances.clear(instance))
+        suspects.set(`files of ${instance}`, () =>
+          instances.clear(instance, async () => orders.current(instance) === null),
+        )
       }
       for (const instance of homeless(all, orders)) {
-        suspects.set(`${instance}@${orders.generation(instance)}`, () => instances.clear(instance))
+        const generation = orders.generation(instance)
+        const still = async () =>
+          orders.generation(instance) === generation &&
+          homeless(await engine.list({ [LABEL.host]: host }), orders).has(instance)
+        suspects.set(`${instance}@${generation}`, () => instances.clear(instance, still))
       }
       const removed: string[] = []
       for (const [key, remove] of due(suspects)) {

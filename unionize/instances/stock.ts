@@ -12,7 +12,6 @@ import type { Instances } from './instances.ts'
 import type { Names } from './names.ts'
 import { type Orders, readOrder } from './orders.ts'
 import { portOf, type SandboxPool } from './sandbox.ts'
-import { staysEnded } from './starting.ts'
 
 /** One instance as the engine shows it. */
 interface Seen {
@@ -71,11 +70,13 @@ export async function takeStock(parts: {
       (hasNetworks(order) && !hubs.has(ownerKey(order))) ||
       !links.has(portOf(sandbox.id).link) ||
       services.length < order.services.length ||
-      services.some((service) => !isWell(service, order)),
+      // One that is to stay ended may have ended because its sandbox did: its times tell, which a repair looks at.
+      services.some((service) => !service.running),
   )
   for (const { order } of ill) background(`mend ${order.instance}`, () => instances.repair(order.instance))
   for (const instance of incomplete) {
-    if (orders.isRetired(instance)) background(`finish removing ${instance}`, () => instances.clear(instance))
+    if (orders.isRetired(instance))
+      background(`finish removing ${instance}`, () => instances.clear(instance, async () => orders.isRetired(instance)))
   }
   const used = new Set(all.flatMap((c) => (c.namespaceOf ? [c.namespaceOf] : [])))
   const free = all.filter((c) => c.labels[LABEL.role] === 'sandbox' && !used.has(c.id))
@@ -96,12 +97,6 @@ function pathsOf(seen: readonly Seen[], leads: Pick<Leads, 'all'>, orders: Order
   }))
   const elsewhere = leads.all().map(({ way, at }) => ({ path: way, at }))
   return [...here, ...elsewhere].sort((a, b) => a.at - b.at).map(({ path }) => path)
-}
-
-/** Whether a container runs, or ended and is to stay so. */
-function isWell(container: ListedContainer, order: WireOrder): boolean {
-  const service = order.services.find(({ name }) => name === container.labels[LABEL.service])
-  return container.running || (service !== undefined && staysEnded(service, container.exitCode))
 }
 
 /** What the port of an instance may send, and who else may reach it. */

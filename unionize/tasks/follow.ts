@@ -11,7 +11,7 @@ const MEND_MS = 5_000
 
 /**
  * Wires the tasks of a swarm that start here, and unwires those that end, until aborted. What happens while nothing can be
- * done (see {@link Standing}) is found by the stock-taking that follows.
+ * done (see {@link Standing}) is found by the next mending.
  */
 export async function followTasks(options: {
   readonly engine: Pick<Engine, 'events'>
@@ -32,7 +32,10 @@ export async function followTasks(options: {
         since = options.now()
         backoff = RECONNECT.first
         if (event.action !== 'start' && event.action !== 'die') continue
-        if (standing.fault() !== null) continue
+        if (standing.fault() !== null) {
+          tasks.missed()
+          continue
+        }
         background(`follow a task that did ${event.action}`, () => standing.work(() => tasks.happened(event)))
       }
     } catch {

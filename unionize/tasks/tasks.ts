@@ -14,10 +14,15 @@ import type { Passage, Placement, Source, Wiring } from '../wiring/wiring.ts'
 export interface Tasks {
   /** Looks which of them run, and returns what the firewall must hold for them. */
   stock(): Promise<{ readonly paths: readonly Passage[]; readonly sources: readonly Source[] }>
-  /** Wires those that run and are not wired yet. What cannot be is told once, and tried again at the next call. */
+  /**
+   * Wires those that run and are not wired yet. What cannot be is told once, and tried again at the next call. After an event
+   * that was missed it looks first which of them run.
+   */
   mend(): Promise<void>
   /** One of them started or ended. */
   happened(event: ContainerEvent): Promise<void>
+  /** One of them started or ended, and nothing could be done. */
+  missed(): void
   /** Names of the links of those that are known: no leftovers. */
   links(): ReadonlySet<string>
 }
@@ -45,6 +50,7 @@ export function createTasks(parts: {
 }): Tasks {
   const { engine, wiring, host, log, notice } = parts
   const known = new Map<string, Task>()
+  let missed = false
   /** The end of what is under way for one task: its start and its end come one after the other. */
   const turns = new Map<string, Promise<void>>()
 
@@ -75,12 +81,12 @@ export function createTasks(parts: {
     if (task.wired || known.get(task.id) !== task) return
     const { id, place } = task
     try {
-      const { pid, running } = await engine.inspect(id)
-      if (!running) {
-        known.delete(id)
-        return
-      }
-      const link = { pid, ...portOf(id), inside: INSIDE }
+      const found = await engine.inspect(id).catch((error) => {
+        if (!hasCode(error, 'not-found')) throw error
+        return null
+      })
+      if (!found?.running) return await unwire(task)
+      const link = { pid: found.pid, ...portOf(id), inside: INSIDE }
       const placement: Placement = { ...link, ...fieldsOf(place, host) }
       await wiring.attach(link)
       await wiring.place(placement)
@@ -88,22 +94,35 @@ export function createTasks(parts: {
       task.fault = null
       log.info('task.wired', 'wired a task of a swarm', { instance: place.instance, address: place.address })
     } catch (error) {
-      if (hasCode(error, 'not-found')) {
-        known.delete(id)
-      } else if (task.fault !== wording(error)) {
-        task.fault = wording(error)
-        const message = `host ${host}: the task of instance ${place.instance} cannot be wired: ${task.fault}`
-        notice('warning', 'task-not-wired', message)
-      }
+      if (task.fault === wording(error)) return
+      task.fault = wording(error)
+      const message = `host ${host}: the task of instance ${place.instance} cannot be wired: ${task.fault}`
+      notice('warning', 'task-not-wired', message)
     }
   }
   const unwire = async (task: Task): Promise<void> => {
     const { id, place } = task
+    if (known.get(id) !== task) return
     const { link, mac } = portOf(id)
     await wiring.unplace({ pid: NO_PROCESS, link, mac, address: place.address, owner: place.owner })
     await wiring.detach(link)
     known.delete(id)
     log.info('task.unwired', 'a task of a swarm ended here', { instance: place.instance, address: place.address })
+  }
+
+  /** Finds what started and what ended since its events were missed. */
+  const catchUp = async (): Promise<void> => {
+    missed = false
+    try {
+      const before = [...known.values()]
+      const running = (await engine.list({ [TASK_LABEL.role]: TASK_ROLE })).filter((c) => c.running)
+      const ids = new Set(running.map(({ id }) => id))
+      for (const { id, labels } of running) note(id, labels)
+      for (const task of before.filter(({ id }) => !ids.has(id))) await inTurn(task.id, () => unwire(task))
+    } catch (error) {
+      missed = true
+      throw error
+    }
   }
 
   return {
@@ -120,6 +139,7 @@ export function createTasks(parts: {
       }
     },
     async mend() {
+      if (missed) await catchUp()
       for (const task of [...known.values()].filter(({ wired }) => !wired)) await inTurn(task.id, () => wire(task))
     },
     async happened({ action, id, labels }) {
@@ -128,8 +148,15 @@ export function createTasks(parts: {
         if (task !== null) await inTurn(id, () => wire(task))
       } else if (action === 'die') {
         const task = known.get(id)
-        if (task !== undefined) await inTurn(id, () => unwire(task))
+        if (task === undefined) return
+        await inTurn(id, () => unwire(task)).catch((error) => {
+          missed = true
+          throw error
+        })
       }
+    },
+    missed() {
+      missed = true
     },
     links: () => new Set([...known.keys()].map((id) => portOf(id).link)),
   }

@@ -5,6 +5,7 @@ import type { HostName } from '../../domain/host.ts'
 import type { Template } from '../../domain/template.ts'
 import { type Backend, type BackendContext, type BackendKind, CONTRACT_VERSION } from '../backend.ts'
 import { createGenerations } from '../generations.ts'
+import { checkTemplateNetworks } from '../one-network.ts'
 import { bootData } from './boot/boot.ts'
 import { providers } from './kinds.ts'
 import { createNotes } from './notes.ts'
@@ -46,17 +47,14 @@ export function cloudBackend(settings: CloudSettings, context: BackendContext, k
     },
     checkTemplate(template) {
       options(template)
-      const { wiring, stack } = template
+      const { wiring } = template
       if (wiring && wiring.interfaces.length > 0) {
         throw new InvalidInput('x-orchestrator.interfaces', 'a cloud machine has no interfaces of ours; leave them out')
       }
       if (wiring?.policy !== undefined) {
         throw new InvalidInput('x-orchestrator.policy', 'a cloud admits the owner alone and no others; leave it out')
       }
-      const networks = Object.keys({ ...wiring?.networks, ...(stack['networks'] as object | undefined) })
-      if (networks.length > 0) {
-        throw new InvalidInput(`networks.${networks[0]}`, 'private networks do not reach into a cloud; leave it out')
-      }
+      checkTemplateNetworks(template)
     },
     price(template) {
       const { size, region: wanted } = options(template)

@@ -9,6 +9,8 @@ export interface Note {
   readonly unsureSince: number | null
   /** Whether it tells outputs on its console. */
   readonly outputs: boolean
+  /** Ids of machines that spoiled each other: none of them works, whatever the provider says. They are deleted. */
+  readonly spoiled: readonly string[]
 }
 
 export interface Notes {
@@ -21,6 +23,7 @@ const shape = z.strictObject({
   generation: z.number().int().nonnegative(),
   unsureSince: z.number().int().nullable(),
   outputs: z.boolean(),
+  spoiled: z.array(z.string()).default([]),
 })
 
 /** @param region name of the target: an instance may have been in another before */

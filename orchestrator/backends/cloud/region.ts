@@ -76,11 +76,21 @@ export function createRegion(parts: RegionParts): Region {
     return clock.now() - since
   }
 
+  /** All machines, those as failed of which we know better than the provider. */
+  const known = async (signal: AbortSignal): Promise<readonly CloudMachine[]> => {
+    const all: CloudMachine[] = []
+    for (const machine of await machines(signal)) {
+      const bad = machine.state !== 'ending' && (await notes.get(machine.instance))?.spoiled.includes(machine.id)
+      all.push(bad ? { ...machine, state: 'failed' } : machine)
+    }
+    return all
+  }
+
   const of = async (instance: string, signal: AbortSignal) =>
-    (await machines(signal)).filter((machine) => machine.instance === instance)
+    (await known(signal)).filter((machine) => machine.instance === instance)
 
   const remember = async (instance: string, change: Partial<Awaited<ReturnType<Notes['get']>>>) => {
-    const blank = { generation: 0, unsureSince: null, outputs: false }
+    const blank = { generation: 0, unsureSince: null, outputs: false, spoiled: [] }
     await notes.put(instance, { ...blank, ...(await notes.get(instance)), ...change })
   }
 
@@ -100,14 +110,29 @@ export function createRegion(parts: RegionParts): Region {
     return keep ?? null
   }
 
-  /** Deletes machines that spoiled each other: no failure to tell of, since one that is made alone comes up. */
+  /**
+   * Deletes machines that spoiled each other: no failure to tell of, since one that is made alone comes up. Again and again it
+   * is one, which is tried later each time.
+   */
   const startOver = async (order: Order, mine: readonly CloudMachine[], signal: AbortSignal): Promise<Observed> => {
     const { instance } = order
+    const before = (await notes.get(instance))?.spoiled ?? []
+    const again = before.length > 0 && mine.every(({ id }) => !before.includes(id))
     log.warn('cloud.machines-spoiled', 'two machines were made for one instance, and neither works', { instance })
-    await remember(instance, { unsureSince: null })
+    // Noted before the first is deleted: the other one alone would pass for one that works.
+    await remember(instance, { unsureSince: null, spoiled: [...new Set([...before, ...mine.map(({ id }) => id)])] })
     for (const { id } of mine) await provider.delete(id, signal)
     await provider.tidy(signal)
-    return starting(order, 'its request was carried out twice, and it is made anew', AGAIN.newMs)
+    if (!again) return starting(order, 'its request was carried out twice, and it is made anew', AGAIN.newMs)
+    const why = `${name} carries out each request for a machine twice, and two spoil each other`
+    throw new OrchestratorError('machine-failed', `${why}: see to what stands between us and it`, { retryable: true })
+  }
+
+  /** Whether several were made for one instance, and none is left to keep. */
+  const areSpoiled = async (mine: readonly CloudMachine[]): Promise<boolean> => {
+    if (mine.length === 0 || !mine.every(({ state }) => state === 'failed')) return false
+    const noted = (await notes.get(mine[0]?.instance ?? ''))?.spoiled ?? []
+    return mine.length > 1 || mine.some(({ id }) => noted.includes(id))
   }
 
   const create = async (order: Order, wanted: Wanted, signal: AbortSignal): Promise<Observed> => {
@@ -163,7 +188,7 @@ export function createRegion(parts: RegionParts): Region {
     await remember(order.instance, { generation: order.generation, outputs: order.outputs })
     const mine = await of(order.instance, signal)
     const standing = mine.filter(({ state }) => state !== 'ending')
-    if (spoiled(standing)) return await startOver(order, standing, signal)
+    if (await areSpoiled(standing)) return await startOver(order, standing, signal)
     const machine = await keepOne(standing, signal)
     if (machine === null) {
       if (mine.length > 0) return starting(order, 'its former machine is being deleted', AGAIN.newMs)
@@ -187,7 +212,7 @@ export function createRegion(parts: RegionParts): Region {
 
   return {
     async list(signal) {
-      const all = new Map((await machines(signal)).map((machine) => [machine.id, machine]))
+      const all = new Map((await known(signal)).map((machine) => [machine.id, machine]))
       const byInstance = Map.groupBy(
         [...all.values()].filter(({ state }) => state !== 'ending'),
         ({ instance }) => instance,
@@ -199,7 +224,7 @@ export function createRegion(parts: RegionParts): Region {
       )
       for (const [instance, mine] of byInstance) {
         // Whoever wants it starts over.
-        if (mine.length < 2 || spoiled(mine)) continue
+        if (mine.length < 2 || (await areSpoiled(mine))) continue
         await turns
           .take(instance, signal, () => keepOne(mine, signal))
           .catch((error: unknown) => {
@@ -254,11 +279,6 @@ export function inOrder(machines: readonly CloudMachine[]): readonly CloudMachin
   return machines.toSorted(
     (a, b) => b.generation - a.generation || rank(a) - rank(b) || a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1),
   )
-}
-
-/** Whether several were made for one instance, and none is left to keep. */
-function spoiled(mine: readonly CloudMachine[]): boolean {
-  return mine.length > 1 && mine.every(({ state }) => state === 'failed')
 }
 
 function tagsOf(order: Order, installation: string): Record<string, string> {

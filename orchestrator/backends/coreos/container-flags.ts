@@ -1,6 +1,7 @@
 import { InvalidInput } from '../../../common/errors.ts'
 import type { ServiceSpec } from '../../../common/service-spec.ts'
 import type { InstanceId, Order } from '../../domain/instance.ts'
+import { LOOPBACK, namesOfServices } from '../one-network.ts'
 import { PLACES, volumeOf, wireOf } from './names.ts'
 import { shellLine } from './quoting.ts'
 
@@ -73,10 +74,18 @@ export function filePath(instance: InstanceId, service: string, index: number): 
   return `${PLACES.memory}/${instance}/files/${service}/${index}`
 }
 
-/** Lines of /etc/hosts of a service that has some of its own. */
-export function hostsFile(service: ServiceSpec): string {
-  const lines = service.hosts.map(({ name, address }) => `${address} ${name}`)
-  return `${['127.0.0.1 localhost', '::1 localhost ip6-localhost', ...lines].join('\n')}\n`
+/**
+ * /etc/hosts of a service: the services of its instance, itself included, and its own further lines. Null: it is alone, on
+ * no network, and has none of its own, so that the file that the engine makes will do.
+ */
+export function hostsFile(order: Order, service: ServiceSpec): string | null {
+  const isAlone = order.services.length === 1 && service.networks === undefined
+  if (isAlone && service.hosts.length === 0) return null
+  // The name of the host is in the engine's file, too, which this one takes the place of.
+  const names = isAlone ? [] : new Set([order.name, ...namesOfServices(order)])
+  const lines = [...names].map((name) => `${LOOPBACK} ${name}`)
+  const further = service.hosts.map(({ name, address }) => `${address} ${name}`)
+  return `${['127.0.0.1 localhost', '::1 localhost ip6-localhost', ...lines, ...further].join('\n')}\n`
 }
 
 function limits(service: ServiceSpec): string[] {
@@ -156,7 +165,7 @@ function mounts(order: Order, service: ServiceSpec, engine: Engine): string[] {
   for (const [index, { target }] of service.files.entries()) {
     all.push({ target, options: { type: 'bind', source: filePath(instance, service.name, index), ...readOnly(true) } })
   }
-  if (service.hosts.length > 0) {
+  if (hostsFile(order, service) !== null) {
     const source = `${PLACES.kept}/${instance}/${service.name}.hosts`
     all.push({ target: '/etc/hosts', options: { type: 'bind', source, ...readOnly(true) } })
   }

@@ -1,8 +1,8 @@
 import { z } from 'zod'
 import { InvalidInput } from '../../../common/errors.ts'
-import type { ServiceSpec } from '../../../common/service-spec.ts'
 import type { Order } from '../../domain/instance.ts'
 import type { Json, Template } from '../../domain/template.ts'
+import { checkNetworks, checkTemplateNetworks } from '../one-network.ts'
 
 const shape = z.strictObject({
   /** Only on machines that have all of these labels. */
@@ -24,32 +24,19 @@ export function parseOptions(name: string, options: Json | undefined): CoreosOpt
 /** @throws InvalidInput for what machines cannot do */
 export function checkContent(name: string, template: Template): void {
   parseOptions(name, template.options?.[name])
-  checkWiring(template.wiring)
-  const services = template.stack['services']
-  if (typeof services !== 'object' || services === null) return
-  const first = Object.entries(services).find(([, service]) => joinsNetworks(service))
-  if (first) throw new InvalidInput(`services.${first[0]}.networks`, NO_NETWORKS)
+  checkInterfaces(template.wiring)
+  checkTemplateNetworks(template)
 }
 
 /** @throws InvalidInput for what machines cannot do */
 export function checkOrder(order: Order): void {
-  checkWiring(order.wiring)
-  const strange = order.services.find((service: ServiceSpec) => service.sandbox !== undefined || service.networks)
-  if (strange) throw new InvalidInput(`services.${strange.name}.networks`, NO_NETWORKS)
+  checkInterfaces(order.wiring)
+  checkNetworks(order)
 }
 
-const NO_NETWORKS = 'private networks are not there on machines: take them away, or use the backend docker'
-
-function joinsNetworks(service: Json | undefined): boolean {
-  if (typeof service !== 'object' || service === null || Array.isArray(service)) return false
-  return 'networks' in service
-}
-
-function checkWiring(wiring: Template['wiring']): void {
-  if (wiring === undefined) return
-  if (wiring.interfaces.length > 0) {
+function checkInterfaces(wiring: Template['wiring']): void {
+  if (wiring !== undefined && wiring.interfaces.length > 0) {
     const remedy = 'take them away, or use the backend docker'
     throw new InvalidInput('wiring.interfaces', `instances on machines have their one interface: ${remedy}`)
   }
-  if (Object.keys(wiring.networks).length > 0) throw new InvalidInput('wiring.networks', NO_NETWORKS)
 }

@@ -317,9 +317,10 @@ function policyPath(order: Order): string {
 /** What a service has beside its unit. */
 function belongings(order: Order, service: ServiceSpec): MachineFile[] {
   const kept = `${PLACES.kept}/${order.instance}/${service.name}`
+  const hosts = hostsFile(order, service)
   return [
     { path: `${kept}.env`, content: environmentFile(service), mode: 0o600 },
-    ...(service.hosts.length > 0 ? [{ path: `${kept}.hosts`, content: hostsFile(service), mode: 0o644 }] : []),
+    ...(hosts === null ? [] : [{ path: `${kept}.hosts`, content: hosts, mode: 0o644 }]),
     ...service.files.map(({ content, mode }, index) => ({
       path: filePath(order.instance, service.name, index),
       content: Buffer.from(content, 'base64'),

@@ -1,6 +1,7 @@
 import { InvalidInput } from '../../../../common/errors.ts'
 import type { ServiceSpec } from '../../../../common/service-spec.ts'
 import type { Order } from '../../../domain/instance.ts'
+import { LOOPBACK, namesOfServices } from '../../one-network.ts'
 
 /** What runs containers on the machine. */
 export type Engine = 'docker' | 'podman'
@@ -68,8 +69,6 @@ function checkService(service: ServiceSpec, engine: Engine): void {
   const refuse = (key: string, why: string): never => {
     throw new InvalidInput(`services.${service.name}.${key}`, why)
   }
-  if (service.sandbox !== undefined) refuse('sandbox', 'a cloud machine has one network for all services; leave it out')
-  if (service.networks !== undefined) refuse('networks', 'private networks do not reach into a cloud; leave them out')
   const kernel = Object.keys(service.sysctls).find((key) => /^net[./]/.test(key))
   if (kernel !== undefined) refuse(`sysctls.${kernel}`, "the network is the machine's own; set it in the image")
   for (const { service: other, restart } of service.dependsOn) {
@@ -98,9 +97,9 @@ function environmentOf({ environment }: ServiceSpec): Pick<ContainerPlan, 'expor
   }
 }
 
-/** Services find each other by name, all on one network. */
+/** Services find each other by name and alias, all on one network. */
 function namesOf(order: Order, service: ServiceSpec): string[] {
-  const own = order.services.map(({ name }) => ({ name, address: '::1' }))
+  const own = namesOfServices(order).map((name) => ({ name, address: LOOPBACK }))
   return [...own, ...service.hosts].map(({ name, address }) => `--add-host=${name}:${address}`)
 }
 

@@ -1,5 +1,6 @@
 import type { ServiceSpec } from '../../../../common/service-spec.ts'
 import type { Order } from '../../../domain/instance.ts'
+import { checkNetworks } from '../../one-network.ts'
 import { containerName, type Engine, filePath, HOME, planContainer } from './container.ts'
 import { commandLine, word } from './shell.ts'
 
@@ -39,6 +40,7 @@ export const OUTPUTS_BYTES = 30_000
  * @throws InvalidInput naming what cannot be expressed
  */
 export function bootContent(order: Order, engine: Engine): BootContent {
+  checkNetworks(order)
   const services = order.services.map((service) => ({
     service,
     folder: `${HOME}/services/${service.name}`,
