@@ -186,7 +186,7 @@ export function coreosBackend(parts: {
         })
       }
       if (found.state === 'running' && !quick) return observed(way, found)
-      const patience = found.state === 'partial' ? FAILED_MS : PATIENCE_MS
+      const patience = found.state === 'partial' && !found.passing ? FAILED_MS : PATIENCE_MS
       if (clock.now() - begun >= patience) return await unsettled(way, order, found, signal)
       quick = found.state !== 'running'
       if (quick) await delay(LOOK_MS, undefined, { signal })
@@ -195,7 +195,8 @@ export function coreosBackend(parts: {
 
   const unsettled = async (way: Machine, order: Order, found: ListedInstance, signal: AbortSignal) => {
     const state = observed(way, found)
-    if (found.state !== 'partial') return { ...state, state: 'starting' as const, againMs: AGAIN_MS.starting }
+    if (found.state !== 'partial' || found.passing)
+      return { ...state, state: 'starting' as const, againMs: AGAIN_MS.starting }
     const service = /^service ([a-z0-9_-]+) /.exec(found.detail ?? '')?.[1]
     if (service === undefined) return state
     const said = await journal.lastWords(way, serviceOf(order.instance, service), signal)

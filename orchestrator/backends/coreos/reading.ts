@@ -13,6 +13,8 @@ export interface ListedInstance {
   readonly state: Observed['state']
   /** Why it does not run. */
   readonly detail: string | null
+  /** Whether that may pass by itself: its network failed and is started again, not for long yet. */
+  readonly passing: boolean
   /** Names of its services. */
   readonly services: readonly string[]
   /** What is in its outputs file; null: nothing that can be read. */
@@ -48,8 +50,9 @@ export function readList(text: string): ListedInstance[] {
     const found =
       digest === null ? HALF : stateOf(id, wanted, units, health, complete.has(`${PLACES.memory}/${id}/complete`))
     const encoded = outputs.get(name)
+    const passing = found.state === 'partial' && startsAgain(units.get(`${wireOf(id)}.service`))
     return {
-      ...{ id, digest, address: address === '' ? null : (address as Ipv6), ...found },
+      ...{ id, digest, address: address === '' ? null : (address as Ipv6), ...found, passing },
       services: wanted.flatMap((unit) => serviceIn(unit, serviceOf(id, ''))),
       generation: Math.max(...all.map((file) => Number(file.get('Generation') ?? 0))),
       outputs: encoded === undefined ? null : Buffer.from(encoded, 'base64').toString(),
@@ -58,6 +61,9 @@ export function readList(text: string): ListedInstance[] {
 }
 
 type State = Pick<ListedInstance, 'state' | 'detail'>
+
+/** Starts of a network that may fail: engines now and then fail to start what the next start finds as it should be. */
+const PASSING_STARTS = 3
 
 const HALF: State = { state: 'partial', detail: 'its units are not all written' }
 
@@ -89,6 +95,13 @@ function stateOf(
     .find((found) => found !== undefined)
   if (worst === undefined) return { state: 'running', detail: null }
   return worst.state === 'stopped' ? { ...worst, state: 'partial' } : worst
+}
+
+function startsAgain(network: Unit | undefined): boolean {
+  const [active, sub] = [network?.get('ActiveState'), network?.get('SubState') ?? '']
+  const restarts = Number(network?.get('NRestarts') ?? 0)
+  const again = sub.startsWith('auto-restart') || (active === 'activating' && restarts > 0)
+  return again && restarts < PASSING_STARTS
 }
 
 function unitState(name: string, prefix: string, unit: Unit | undefined, health: ReadonlyMap<string, string>): State {
