@@ -208,6 +208,31 @@ test('after a restart of the machine its files are gone: a new order brings them
   await nothingLeft(order)
 })
 
+test('what is to stay ended, but ended with its sandbox, runs again though unionize ended before it could start it', async () => {
+  const order = host.newOrder({ services: [script('once', 'sleep 3600', { restart: 'no' })] })
+  await host.ensure(order)
+  await host.poolFull()
+  const once = await stands(order, 'once')
+  const sandbox = await host.sandboxOf(order)
+  await host.unionize.ask('startsEnd', 'succeeds', ...Array(50).fill('fails'))
+  await host.engine.docker.getContainer(sandbox).kill()
+  await until('its sandbox runs again, and it does not', async () => {
+    const { State: state } = await host.engine.docker.getContainer(sandbox).inspect()
+    return state.Running && (await stands(order, 'once')).state === 'exited'
+  })
+  await until('the sandbox is wired', () => host.lab.run('ip', 'link').includes(`ui-${sandbox.slice(0, 12)}`))
+  await host.kill()
+  await host.start()
+  const after = await until('it runs again', async () => {
+    const now = await stands(order, 'once')
+    return now.state === 'running' && now
+  })
+  assert.equal(after.id, once.id)
+  await until('all is well', async () => (await host.stateOf(order)) === 'running')
+  await host.remove(order)
+  await nothingLeft(order)
+})
+
 test('a changed order makes anew only what differs', async () => {
   const order = stackOrder()
   await host.ensure(order)
