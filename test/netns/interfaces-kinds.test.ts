@@ -22,15 +22,23 @@ const INSIDE = {
   shaping: { egress: { rate: '10M' } },
 } satisfies Partial<Wish>
 
+/** Whoever is reached refuses: nothing listens. */
+const CONNECT = `
+  const socket = require('node:net').connect({ host: process.argv[1], port: 9, timeout: 5000 })
+  socket.on('error', ({ code }) => process.stdout.write(code))
+  socket.on('timeout', () => socket.destroy())
+`
+
 describe('every kind of interface that this kernel has', () => {
   let lab: InterfacesLab
   let engine: EngineProcess
   let target: Target
+  let other: Target
 
   before(async () => {
     lab = new InterfacesLab()
     target = lab.target('web')
-    lab.target('other')
+    other = lab.target('other')
     lab.ip('host', 'link', 'add', 'up0', 'address', '02:00:00:00:0a:01', 'type', 'veth', 'peer', 'name', 'up1')
     lab.ip('host', 'link', 'set', 'up1', 'up')
     lab.ip('host', 'link', 'set', 'up0', 'mtu', '1480', 'up')
@@ -90,6 +98,18 @@ describe('every kind of interface that this kernel has', () => {
       assert.deepEqual(stateFiles(), [])
     })
   }
+
+  it('stations reach one another through a bridge, however their MACs begin', async () => {
+    const link: Wish['link'] = { kind: 'bridge', bridge: 'br-own', create: false }
+    await engine.wire(other, { name: 'eth1', link, addresses: ['fd00:b::1/64'] })
+    for (const [n, first] of ['02', '06', 'aa', 'fa', 'fe'].entries()) {
+      const address = `fd00:b::1${n}`
+      await engine.wire(target, { name: 'eth1', link, mac: `${first}:5a:ee:00:00:0${n}`, addresses: [`${address}/64`] })
+      assert.equal(lab.run('other', process.execPath, '-e', CONNECT, address), 'ECONNREFUSED', first)
+      await engine.unwire(target, 'eth1')
+    }
+    await engine.unwire(other, 'eth1')
+  })
 
   it('each kind takes the place of each other', async () => {
     const all = Object.values(kinds).map(({ link }): Wish => ({ name: 'eth1', link: within(link), ...INSIDE }))

@@ -27,6 +27,14 @@ export function stationMac(text: string): string {
   return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(':')
 }
 
+/**
+ * The MAC of the outer end of a station's link. Higher than most, since a bridge takes the lowest of its ports' unless it
+ * has one of its own; and never the station's, however that begins: a bridge keeps frames to a port's own MAC to itself.
+ */
+export function outerMac(station: string): string {
+  return `fe${stationMac(station).slice(2)}`
+}
+
 /** The routing table of an interface whose gateway stands beside another default route; out of the way of small numbers. */
 export function ownTable(name: string): number {
   return 0x7500_0000 + digest(name).readUIntBE(0, 3)

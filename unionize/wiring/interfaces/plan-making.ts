@@ -10,7 +10,7 @@ import { type Change, consequent, differing } from './change.ts'
 import { OUR_GROUP, subInterface } from './host-view.ts'
 import type { Seen } from './look.ts'
 import { ETHERNET_MTU, mtuOf } from './mtu.ts'
-import { safeName } from './names.ts'
+import { outerMac, safeName } from './names.ts'
 import { describe } from './nature.ts'
 import { planPort } from './plan-port.ts'
 import { noDevice } from './prerequisites.ts'
@@ -27,7 +27,7 @@ export function planMaking(wanted: Wanted, seen: Seen, label: string, found: str
   const outer = outerEnd(wanted)
   if (outer !== null) {
     const size = link.kind === 'bridge' ? Math.max(mtu ?? 0, seen.base?.mtu ?? ETHERNET_MTU) : mtu
-    const far = link.kind === 'veth' ? link.peer.mac : outerMac(mac)
+    const far = link.kind === 'veth' ? link.peer.mac : mac === null ? undefined : outerMac(mac)
     const end = { name: outer.outer, ...(far === undefined ? {} : { mac: far }), mtu: size, to: outer.to }
     const pair = makePair({ name, mac, mtu, outer: { ...end, linkLocal: link.kind === 'veth' }, label })
     return [
@@ -110,9 +110,4 @@ function newKind(link: LinkSpec): NewKind {
     case 'veth':
       throw new WiringError('wiring-fault', `a ${link.kind} is not made as one device`)
   }
-}
-
-/** Higher than any other on a bridge, which takes the lowest MAC of its ports unless it has one of its own. */
-function outerMac(inner: string | null): string | undefined {
-  return inner === null ? undefined : `fe${inner.slice(2)}`
 }
