@@ -102,7 +102,7 @@ export class DhcpClient {
    * The lease, as soon as the device can do all that it will: its address can be used (after duplicate address detection),
    * the router has been heard and the resolver is written down.
    */
-  async lease(timeoutMs = 15_000, signal?: AbortSignal): Promise<ClientLease> {
+  async lease(timeoutMs = 30_000, signal?: AbortSignal): Promise<ClientLease> {
     const address = await waitFor(
       `a lease of ${this.namespace} (see ${this.#dhcpcd?.logFile})`,
       () => (this.#resolvers().length > 0 && this.#hasRouter() && this.#hooksAreDone() ? this.#address() : undefined),
@@ -230,7 +230,7 @@ interface eth0
   /** Without a link-local address that is past its detection, a device cannot ask; one that was just plugged in waits 1 s. */
   async #linkIsReady(signal: AbortSignal | undefined): Promise<void> {
     const ready = (): boolean => this.#addresses().some((a) => a.scope === 0x20 && (a.flags & IFA_F_TENTATIVE) === 0)
-    await waitFor(`the link of ${this.namespace}`, ready, { timeoutMs: 5000, signal })
+    await waitFor(`the link of ${this.namespace}`, ready, { timeoutMs: 30_000, signal })
   }
 
   #addresses(): { readonly hex: string; readonly length: number; readonly scope: number; readonly flags: number }[] {

@@ -72,7 +72,7 @@ export async function waitFor<T>(
   condition: () => Promise<T | undefined | false> | T | undefined | false,
   options: { readonly timeoutMs?: number; readonly everyMs?: number; readonly signal?: AbortSignal | undefined } = {},
 ): Promise<T> {
-  const limit = options.timeoutMs ?? 10_000
+  const limit = options.timeoutMs ?? 30_000
   const deadline = performance.now() + limit
   for (;;) {
     if (options.signal?.aborted) throw new LabError('aborted', `gave up waiting for ${what}: aborted`)

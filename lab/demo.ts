@@ -90,7 +90,7 @@ async function described(site: Site, { id, template }: InstanceShape): Promise<I
       const detail = await site.orctlJson<InstanceDetailShape>('describe', 'instance', id)
       return outputs.length === 0 || detail.outputs !== null ? detail : undefined
     },
-    { timeoutMs: 15_000, everyMs: 200 },
+    { timeoutMs: 30_000, everyMs: 200 },
   )
 }
 
@@ -123,7 +123,7 @@ async function patiently(visit: () => Promise<string>, signal: AbortSignal): Pro
 async function tour(site: Site, client: DhcpClient, signal: AbortSignal): Promise<InstanceShape> {
   const elsewhere = values.backend !== 'docker'
   const asked = await client.request(signal)
-  const lease = await client.lease(20_000, signal)
+  const lease = await client.lease(30_000, signal)
   const leasedMs = Date.now() - asked
   const instance = await waitFor(
     `an instance for ${client.hostname}`,

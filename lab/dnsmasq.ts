@@ -90,7 +90,7 @@ export async function startDnsmasq(prefix: string, role: DnsmasqRole, signal?: A
     command: ['dnsmasq', '--keep-in-foreground', '--log-facility=-', `--conf-file=${config}`],
     environment: { ORCHESTRATOR_JOURNAL: leasePlaces(prefix).journal },
   })
-  return await started.ready(() => readFileSync(log).subarray(before).includes(': started, '), 5000, signal)
+  return await started.ready(() => readFileSync(log).subarray(before).includes(': started, '), 30_000, signal)
 }
 
 /**

@@ -99,7 +99,7 @@ export class LabEngine {
         command: ['sleep', 'infinity'],
       })
       const home = this.#home
-      await home.ready(() => readFileSync(`/proc/${home.pid}/comm`, 'utf8').trim() === 'sleep', 5000, signal)
+      await home.ready(() => readFileSync(`/proc/${home.pid}/comm`, 'utf8').trim() === 'sleep', 30_000, signal)
     }
     this.#dockerd = launch(this.prefix, {
       name: 'dockerd',
@@ -114,7 +114,7 @@ export class LabEngine {
       ],
       ...(this.#shape.environment && { environment: this.#shape.environment }),
     })
-    await this.#dockerd.ready(async () => (await this.version()) !== undefined, 30_000, signal)
+    await this.#dockerd.ready(async () => (await this.version()) !== undefined, 120_000, signal)
   }
 
   /** Stops it as a service manager does: its containers end with it. */

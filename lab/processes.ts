@@ -67,7 +67,7 @@ export class LabProcess {
    * Waits until `ready` says so.
    * @throws LabError with the end of its log when it ends before, or the deadline passes
    */
-  async ready(ready: () => boolean | Promise<boolean>, timeoutMs = 10_000, signal?: AbortSignal): Promise<this> {
+  async ready(ready: () => boolean | Promise<boolean>, timeoutMs = 60_000, signal?: AbortSignal): Promise<this> {
     try {
       await waitFor(
         `${this.name} to be ready`,

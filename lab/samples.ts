@@ -25,7 +25,7 @@ const FLAG = 'flag{plugged-in-and-found}'
 type Visit = (client: DhcpClient, instance: InstanceDetailShape) => Promise<string>
 
 const url = `http://my.${LAB_NETWORK.domain}/`
-const PATIENCE_MS = 15_000
+const PATIENCE_MS = 30_000
 
 /** How each sample is used; the keys are the samples' names. */
 export const SAMPLES: Readonly<Record<string, Visit>> = {

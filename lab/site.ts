@@ -125,7 +125,7 @@ export class Site {
     await started.ready(async () => {
       const answer = await this.inside(['curl', '-skf', `https://[::1]:${PORT}/readyz`]).catch(() => '')
       return answer.includes('ready')
-    }, 15_000)
+    }, 60_000)
   }
 
   /** Starts the wiring process. Nothing waits for it: unionize does, as long as it takes. */
@@ -159,7 +159,7 @@ export class Site {
   }
 
   /** Resolves when the orchestrator says that the host is connected. */
-  async connected(timeoutMs = 20_000): Promise<void> {
+  async connected(timeoutMs = 60_000): Promise<void> {
     const look = async () => {
       const { items } = await this.orctlJson<{ items: { connected: boolean }[] }>('get', 'hosts')
       return items.some((host) => host.connected)

@@ -154,6 +154,6 @@ async function startUnionize(home: PlaceHome, node: SwarmNode, token: string): P
     ...{ ...common, name: `unionize-${name}`, capabilities: [] },
     command: daemonCommand(prefix, 'unionize/main.js', 'run', '--config', config),
   })
-  await unionize.ready(() => /stock\.taken/.test(unionize.log(1_000_000)), 30_000)
+  await unionize.ready(() => /stock\.taken/.test(unionize.log(1_000_000)), 120_000)
   return [wiring, unionize]
 }

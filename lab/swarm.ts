@@ -143,7 +143,7 @@ export class LabSwarm {
         JoinToken,
       })
     }
-    await waitFor('every node', async () => (await this.ready()).length === this.nodes.length, { timeoutMs: 30_000 })
+    await waitFor('every node', async () => (await this.ready()).length === this.nodes.length, { timeoutMs: 120_000 })
   }
 }
 

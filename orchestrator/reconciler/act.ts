@@ -108,7 +108,7 @@ async function ensure(context: ReconcilerContext, given: Instance, signal: Abort
   if (observed.state === 'starting') {
     const lastError = observed.detail ?? 'it is starting'
     const marks = { ...given.marks, acceptedAt: given.marks.acceptedAt ?? clock.now() }
-    await settle(context, given, { dueAt: clock.now() + (observed.againMs ?? AGAIN_MS), lastError, failures: 0, marks })
+    await settle(context, given, { dueAt: clock.now() + (observed.againMs ?? AGAIN_MS), lastError, marks })
     return
   }
   const instance = observed.state === 'running' ? await follow(context, given, observed.reach ?? null, signal) : given
@@ -188,16 +188,16 @@ export async function notice(context: ReconcilerContext, observed: Observed): Pr
     await hasten(context, instance, observed)
     if (instance === null) return
     // Last: it asks the host of the lease, which may be away or hang. The next comparison does it again.
-    const signal = AbortSignal.timeout(context.actionMs)
-    return await moved(context, instance, observed, signal).catch((error) =>
+    const signal = soon(context, AbortSignal.timeout(context.actionMs))
+    return await lead(context, instance, observed, signal).catch((error) =>
       tellWay(context, 'way.not-opened', instance, error),
     )
   }
   await lost(context, await store.instance(observed.instance), observed.detail ?? 'it stopped', clock.now())
 }
 
-/** It may run elsewhere than it did: its owner is led there. @throws when the host of the lease cannot do it soon */
-export async function moved(
+/** It may run elsewhere than it did: its owner is led there. @throws when the host of the lease cannot do it */
+export async function lead(
   context: ReconcilerContext,
   instance: Instance,
   observed: Observed,
@@ -205,7 +205,7 @@ export async function moved(
 ): Promise<void> {
   if (instance.state !== 'running' || instance.wanted !== 'running') return
   if (instance.generation !== observed.generation) return
-  await follow(context, instance, observed.reach ?? null, soon(context, signal))
+  await follow(context, instance, observed.reach ?? null, signal)
 }
 
 /** What was to be tried again later runs by now: it is looked at at once. */

@@ -2,10 +2,10 @@ import { wording } from '../../common/errors.ts'
 import type { Backend } from '../backends/backend.ts'
 import type { HostName, Target } from '../domain/host.ts'
 import type { Instance, Observed } from '../domain/instance.ts'
-import { lost, moved } from './act.ts'
+import { lead, lost } from './act.ts'
 import type { ReconcilerContext } from './context.ts'
 import { takeOutputs } from './outputs.ts'
-import { tellWay } from './ways.ts'
+import { soon, tellWay } from './ways.ts'
 
 /**
  * Compares all that runs on a host that runs unionize with what is stored, as {@link compareTarget} does.
@@ -47,20 +47,25 @@ export async function compareTarget(
   const stored = await store.instances({ live: true, host: target.name })
   const seen = new Map((await backend.list(target, signal)).map((observed) => [observed.instance, observed]))
   const ours = stored.filter((instance) => instance.backend === backend.name)
+  const running: Instance[] = []
   const compareOne = async (instance: Instance, observed: Observed | undefined) => {
-    if (observed?.outputs !== undefined) await takeOutputs(context, observed)
     const why = fault(instance, observed, target)
+    if (why === null) running.push(instance)
+    if (observed?.outputs !== undefined) await takeOutputs(context, observed)
     if (why !== null && !busy(instance.id)) await lost(context, instance, why, clock.now())
   }
   for (const instance of ours) {
     await compareOne(instance, seen.get(instance.id)).catch(told('instance.not-compared', instance.id))
   }
-  for (const observed of seen.values()) {
-    if (busy(observed.instance)) continue
-    await removeOrphan(context, target, backend, observed, signal).catch(told('orphan.not-removed', observed.instance))
+  const removeOrphans = async () => {
+    for (const observed of seen.values()) {
+      if (busy(observed.instance)) continue
+      await removeOrphan(context, target, backend, observed, signal).catch(
+        told('orphan.not-removed', observed.instance),
+      )
+    }
   }
-  const running = ours.filter((instance) => fault(instance, seen.get(instance.id), target) === null)
-  await leadAll(context, running, seen, busy, signal)
+  await Promise.all([removeOrphans(), leadAll(context, running, seen, busy, signal)])
 }
 
 /** What is wrong with an instance that should run here; null: nothing. */
@@ -74,8 +79,8 @@ function fault(instance: Instance, observed: Observed | undefined, target: Targe
 }
 
 /**
- * Leads the owners to where their instances run by now. After all else, and each host by itself: these hosts have nothing to
- * do with the target, and one of them that hangs must keep nothing waiting but its own.
+ * Leads the owners to where their instances run by now. Each host by itself, and for a moment in all: these hosts have nothing
+ * to do with the target, and one of them that hangs must keep nothing waiting but its own.
  */
 async function leadAll(
   context: ReconcilerContext,
@@ -85,17 +90,31 @@ async function leadAll(
   signal: AbortSignal,
 ): Promise<void> {
   const leadThose = async (instances: readonly Instance[]) => {
+    const limit = soon(context, signal)
     for (const instance of instances) {
       const observed = seen.get(instance.id)
       if (observed === undefined || busy(instance.id)) continue
-      await moved(context, instance, observed, signal).catch((error) => {
+      // The others of a host that hangs are stored all the same, so that it is told the truth as soon as it listens.
+      const toldAlready = limit.aborted
+      await leadOne(context, instance, observed, limit).catch((error) => {
         signal.throwIfAborted()
-        tellWay(context, 'way.not-opened', instance, error)
+        if (!toldAlready) tellWay(context, 'way.not-opened', instance, error)
       })
     }
   }
   await Promise.allSettled([...Map.groupBy(running, ({ source }) => source).values()].map(leadThose))
   signal.throwIfAborted()
+}
+
+/** @param instance as it was before the list was asked for: whoever changed it since knows better where it runs */
+async function leadOne(
+  context: ReconcilerContext,
+  instance: Instance,
+  observed: Observed,
+  signal: AbortSignal,
+): Promise<void> {
+  const now = await context.store.instance(instance.id)
+  if (now?.updatedAt === instance.updatedAt) await lead(context, now, observed, signal)
 }
 
 /** Removes what runs although no living instance of that id belongs on this target. */

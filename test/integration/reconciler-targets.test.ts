@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { afterEach, it } from 'node:test'
 import { systemClock } from '../../common/clock.ts'
-import { NoRoom } from '../../common/errors.ts'
+import { NoRoom, OrchestratorError } from '../../common/errors.ts'
 import { parseIpv6 } from '../../common/ipv6.ts'
 import type { Backend } from '../../orchestrator/backends/backend.ts'
 import { type FakeBackend, fakeBackend } from '../../orchestrator/backends/fake/fake.ts'
@@ -159,6 +159,22 @@ onBothStores('the reconciler with targets that are no hosts', (open) => {
       events.filter(({ kind }) => kind === 'instance.failed'),
       [],
     )
+  })
+
+  it('tries what fails after its start later and later', async () => {
+    const far = farBackend('m1')
+    const ensure = far.ensure.bind(far)
+    far.ensure = async (order, target, signal) => {
+      if (far.starting === 0) {
+        far.starting = 1
+        throw new OrchestratorError('machine-failed', 'the machine does not boot', { retryable: true })
+      }
+      return await ensure(order, target, signal)
+    }
+    far.starting = 1
+    const w = await world(far)
+    await w.grant(1)
+    await until('it has failed three times', async () => (await w.store.instances())[0]?.failures === 3)
   })
 
   it('does not take what was told of the start, while it waited for it, for the end of what runs', async () => {

@@ -3,14 +3,14 @@ import { setTimeout as delay } from 'node:timers/promises'
 /**
  * Waits until `look` gives something other than undefined, null or false, and returns it.
  * @param what names the promise; it stands in the error
- * @throws after `deadlineMs` (10,000 unless told), with the last error of `look`
+ * @throws after `deadlineMs` (30,000 unless told), with the last error of `look`
  */
 export async function until<T>(
   what: string,
   look: () => Promise<T | undefined | null | false> | T | undefined | null | false,
   options: { deadlineMs?: number; everyMs?: number } = {},
 ): Promise<T> {
-  const deadline = performance.now() + (options.deadlineMs ?? 10_000)
+  const deadline = performance.now() + (options.deadlineMs ?? 30_000)
   let last: unknown
   for (;;) {
     try {
