@@ -29,7 +29,7 @@ export function hostNews({ acting, store, metrics, clock, log }: HostNewsOptions
     async connected(host) {
       acting()?.reconciler.hostConnected(host)
       acting()?.preparation.hostConnected(host)
-      acting()?.builds.wake()
+      acting()?.builds.wake(host)
       await tell(host, 'info', 'host.connected', `host ${host} is connected`)
     },
     async disconnected(host) {

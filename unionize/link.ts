@@ -257,7 +257,8 @@ class ReconnectingLink implements Link {
 
   #refuse(socket: WebSocket, why: string): void {
     this.#options.log.error('link.broken-message', 'the orchestrator sent what is not understood here', { why })
-    socket.close(1008, why.slice(0, 100))
+    // At most 123 bytes (RFC 6455, 5.5); a character that is cut becomes one of three bytes.
+    socket.close(1008, Buffer.from(why).subarray(0, 120).toString())
   }
 
   #watchLiveness(socket: WebSocket): () => void {
@@ -300,8 +301,8 @@ function parse(text: string): ToHost | string {
 /** Why the orchestrator refused the connection, in its own words where it gave some. */
 async function refusal(response: IncomingMessage): Promise<string> {
   let body = ''
-  for await (const chunk of response) {
-    body += String(chunk)
+  for await (const chunk of response.setEncoding('utf8')) {
+    body += chunk
     if (body.length > REFUSAL_BYTES) break
   }
   const problem = z.object({ code: z.string(), message: z.string() }).safeParse(safeJson(body))

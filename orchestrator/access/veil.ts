@@ -1,10 +1,14 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { Log, LogLevel } from '../../common/log.ts'
 import type { CredentialFields } from '../domain/credential.ts'
 import { without } from './credentials.ts'
 
 /** What backends were let in with, so that nothing which they say shows it. */
 export interface Veil {
-  /** A backend was given this credential; it takes the place of what it was given under that name before. */
+  /**
+   * A backend was given this credential. What it was given under that name before stays veiled until the next rotation: calls
+   * with it may still be under way.
+   */
   given(backend: string, name: string, fields: CredentialFields): void
   /** A text of that backend without any value that it was given. */
   text(backend: string, said: string): string
@@ -13,13 +17,18 @@ export interface Veil {
 }
 
 export function createVeil(): Veil {
-  const known = new Map<string, Map<string, CredentialFields>>()
-  const text: Veil['text'] = (backend, said) =>
-    [...(known.get(backend)?.values() ?? [])].reduce((left, fields) => without(fields, left), said)
+  /** By backend and name of a credential: what was given last, and what was given before that. */
+  const known = new Map<string, Map<string, readonly CredentialFields[]>>()
+  const text: Veil['text'] = (backend, said) => {
+    const values = [...(known.get(backend)?.values() ?? [])].flat().flatMap((fields) => Object.values(fields))
+    return without(Object.fromEntries(values.entries()), said)
+  }
   return {
     given(backend, name, fields) {
-      const mine = known.get(backend) ?? new Map<string, CredentialFields>()
-      known.set(backend, mine.set(name, fields))
+      const mine = known.get(backend) ?? new Map<string, readonly CredentialFields[]>()
+      const [last] = mine.get(name) ?? []
+      if (isDeepStrictEqual(last, fields)) return
+      known.set(backend, mine.set(name, last === undefined ? [fields] : [fields, last]))
     },
     text,
     log(backend, log) {

@@ -81,9 +81,12 @@ export function namesOfServices({ services }: Pick<Order, 'services'>): readonly
   return [...new Set(all)]
 }
 
-/** Whether a member of a map says something: null says nothing, and extensions (`x-…`) may stand everywhere. */
+/**
+ * Whether an option of a network asks for something: null does not, nor does what is so anyway (the compiler leaves out `driver`
+ * and `enable_ipv6`), and extensions (`x-…`) may stand everywhere.
+ */
 function isSaid(key: string, value: Json): boolean {
-  return value !== null && !key.startsWith('x-')
+  return value !== null && !key.startsWith('x-') && !(key === 'internal' && value === false)
 }
 
 function hasVariable(value: Json): boolean {

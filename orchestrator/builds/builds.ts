@@ -43,8 +43,8 @@ export interface Builds {
   readonly archives: Archives
   /** What hosts are to have, {@link wantedImages}. */
   wanted(): ReturnType<typeof wantedImages>
-  /** A host is connected: it may build. */
-  wake(): void
+  /** A host has connected: it may build. */
+  wake(host: HostName): void
   /** Removes archives and folders that nothing refers to, and what builds that have ended left. */
   prune(): Promise<void>
   stop(): Promise<void>

@@ -63,8 +63,8 @@ export interface BuildQueue {
   isOpen(id: string): boolean
   /** How many wait or are under way. */
   readonly size: number
-  /** A host is connected, or may be: looks again. */
-  wake(): void
+  /** A host has connected: looks again. */
+  wake(host: HostName): void
   /** Resolves when nothing is under way; what was begins anew at the next start. */
   stop(): Promise<void>
 }
@@ -98,10 +98,10 @@ export function createBuildQueue(options: QueueOptions): BuildQueue {
   const { store, hosts, archives, folders, logs, settings, clock, log, built } = options
   const entries = new Map<string, Entry>()
   const stopping = new AbortController()
-  /** Hosts whose connection ended while they built, and may still look connected, until one connects. */
+  /** Hosts whose connection ended while they built, and may still look connected, until they connect. */
   const lost = new Set<HostName>()
-  /** How often hosts have connected, or may have. */
-  let wakes = 0
+  /** How often each host has connected. */
+  const connections = new Map<HostName, number>()
 
   const put = async (entry: Entry, change: Partial<Build>) => {
     const build = { ...entry.build, ...change, updatedAt: clock.now() }
@@ -149,7 +149,7 @@ export function createBuildQueue(options: QueueOptions): BuildQueue {
     const { mostMs, mostLogBytes, registry } = settings
     const order = { build: id, image, arguments: {}, push: registry !== null, mostMs, mostLogBytes }
     const full = new AbortController()
-    const wakesBefore = wakes
+    const before = connections.get(host)
     try {
       await put(entry, { state: 'building', host })
       await logs.note(id, `host ${host} builds ${image}`)
@@ -166,7 +166,7 @@ export function createBuildQueue(options: QueueOptions): BuildQueue {
       }
     } catch (error) {
       // What it printed may have been written for so long that the host is back by now: then nobody would wake us again.
-      if (error instanceof HostUnreachable && wakes === wakesBefore) lost.add(host)
+      if (error instanceof HostUnreachable && connections.get(host) === before) lost.add(host)
       if (!(error instanceof HostUnreachable) || ++entry.attempts >= ATTEMPTS || entry.over.signal.aborted) {
         await failed(entry, error)
       } else if (!stopping.signal.aborted) {
@@ -308,9 +308,9 @@ export function createBuildQueue(options: QueueOptions): BuildQueue {
     get size() {
       return entries.size
     },
-    wake() {
-      wakes++
-      lost.clear()
+    wake(host) {
+      connections.set(host, (connections.get(host) ?? 0) + 1)
+      lost.delete(host)
       look()
     },
     async stop() {

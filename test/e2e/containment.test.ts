@@ -59,7 +59,7 @@ describe('a fault in native code costs a restart of the wiring process and nothi
     assert.ok(capabilities('unionize-wiring').every((set) => set !== 0n))
   })
 
-  it(`SIGSEGV ${FAULTS} times while leases come and go`, { timeout: 180_000 }, async () => {
+  it(`SIGSEGV ${FAULTS} times while leases come and go`, { timeout: 900_000 }, async () => {
     const agent = site.process('unionize')
     const staying = crowd.devices(STAYING)
     await crowd.take(staying)
@@ -103,7 +103,7 @@ describe('a fault in native code costs a restart of the wiring process and nothi
   })
 
   it('while it stays away leases are taken in, status and events say so, and all of it is made up for', {
-    timeout: 120_000,
+    timeout: 600_000,
   }, async () => {
     const wiring = site.process('unionize-wiring')
     wiring.signal('SIGSEGV')

@@ -62,7 +62,7 @@ describe('whatever is killed, each lease ends with exactly one wired instance', 
 
   for (const [name, kill] of Object.entries(kills)) {
     it(`kill -9 of ${name} at ${MOMENTS} random moments of bursts of ${CLIENTS} clients`, {
-      timeout: 600_000,
+      timeout: 900_000,
     }, async () => {
       const devices = crowd.devices(CLIENTS)
       for (let moment = 0; moment < MOMENTS; moment++) {
@@ -81,7 +81,7 @@ describe('whatever is killed, each lease ends with exactly one wired instance', 
     })
   }
 
-  it('the engine is stopped and started', { timeout: 180_000 }, async () => {
+  it('the engine is stopped and started', { timeout: 900_000 }, async () => {
     const devices = crowd.devices(6)
     await crowd.take(devices.slice(0, 4))
     await endsWith(4)
@@ -103,7 +103,7 @@ describe('whatever is killed, each lease ends with exactly one wired instance', 
     await endsWith(0)
   })
 
-  it('dnsmasq is restarted, killed, and sent SIGHUP', { timeout: 120_000 }, async () => {
+  it('dnsmasq is restarted, killed, and sent SIGHUP', { timeout: 600_000 }, async () => {
     const devices = crowd.devices(5)
     await crowd.take(devices)
     await endsWith(5)
@@ -120,7 +120,7 @@ describe('whatever is killed, each lease ends with exactly one wired instance', 
     await endsWith(0)
   })
 
-  it('the connection is cut for a minute while leases come and go', { timeout: 240_000 }, async () => {
+  it('the connection is cut for a minute while leases come and go', { timeout: 600_000 }, async () => {
     const devices = crowd.devices(6)
     await crowd.take(devices.slice(0, 3))
     await endsWith(3)
@@ -139,7 +139,7 @@ describe('whatever is killed, each lease ends with exactly one wired instance', 
   })
 
   it('the journal is replayed twice from the beginning, and once more appended to itself', {
-    timeout: 120_000,
+    timeout: 900_000,
   }, async () => {
     const devices = crowd.devices(8)
     await crowd.take(devices)

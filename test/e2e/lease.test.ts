@@ -49,13 +49,13 @@ describe('the way of a lease, with real dnsmasq, dhcpcd and Docker', () => {
       [80, 'accepted'],
       [22, 'refused'],
     ] as const) {
-      assert.equal(await client(0).agent.call('dial', { address, port, timeoutMs: 1000 }), outcome)
+      assert.equal(await client(0).agent.call('dial', { address, port, timeoutMs: 10_000 }), outcome)
       assert.equal(await stranger.agent.call('dial', { address, port, timeoutMs: 300 }), 'silent')
     }
     const { address: strangerAddress } = await stranger.lease()
     const element = `element inet unionize passages { ${strangerAddress} . ${address} }`
     await site.inside(['nft', `add ${element}`])
-    assert.equal(await stranger.agent.call('dial', { address, port: 80, timeoutMs: 1000 }), 'accepted')
+    assert.equal(await stranger.agent.call('dial', { address, port: 80, timeoutMs: 10_000 }), 'accepted')
     await site.inside(['nft', `delete ${element}`])
     assert.notEqual(await stranger.agent.call('dial', { address, port: 80, timeoutMs: 300 }), 'accepted')
   })
@@ -149,9 +149,9 @@ x-orchestrator:
     const inWeb = async (...command: string[]) =>
       execFileSync('nsenter', ['-m', '-n', '-t', await pidOf('web'), ...command], { encoding: 'utf8' })
     assert.match(await inWeb('getent', 'hosts', 'store'), /^fd\S+ +store store\.back\.internal\n$/)
-    const page = await inWeb('bash', '-c', 'exec 3<>/dev/tcp/store/80; echo -e "GET / HTTP/1.0\n" >&3; cat <&3')
-    assert.match(page, /200 OK/)
-    assert.equal(await client(0).agent.call('dial', { address: made.address, port: 80, timeoutMs: 1000 }), 'accepted')
+    const fetching = 'exec 3<>/dev/tcp/store/80; echo -e "GET / HTTP/1.0\n" >&3; cat <&3'
+    await until('the store answers', async () => /200 OK/.test(await inWeb('bash', '-c', fetching)))
+    assert.equal(await client(0).agent.call('dial', { address: made.address, port: 80, timeoutMs: 10_000 }), 'accepted')
     assert.equal(await client(0).agent.call('dial', { address: made.address, port: 22, timeoutMs: 300 }), 'silent')
     assert.equal((await site.engine.containers('org.orchestrator.role=hub')).length, 1)
 
@@ -163,7 +163,7 @@ x-orchestrator:
     writeFileSync(file, before)
   })
 
-  it('removes the instance when its lease expires without a word', { timeout: 240_000 }, async () => {
+  it('removes the instance when its lease expires without a word', { timeout: 600_000 }, async () => {
     await client(1).vanish()
     const mine = async () => (await instancesOf(site)).some((i) => i.owner.duid === client(1).duid)
     assert.equal(await mine(), true)

@@ -147,11 +147,11 @@ const readInside = (pid: number, path: string) => run('nsenter', ['--mount', '--
 
 type Target = { readonly address: string; readonly port: number }
 /** Dials all of these at once from the network of a process. @returns the outcomes by `[address]:port` */
-async function dialFrom(pid: number, targets: readonly Target[]): Promise<Record<string, string>> {
+async function dialFrom(pid: number, targets: readonly Target[], timeoutMs: number): Promise<Record<string, string>> {
   const probes = pathToFileURL(join(SOURCE_DIRECTORY, 'lab/probes.ts')).href
   const script = `import { dial } from ${JSON.stringify(probes)}
     const targets = JSON.parse(process.argv[1])
-    const outcomes = targets.map(async (t) => ['[' + t.address + ']:' + t.port, await dial({ ...t, timeoutMs: 700 })])
+    const outcomes = targets.map(async (t) => ['[' + t.address + ']:' + t.port, await dial({ ...t, timeoutMs: ${timeoutMs} })])
     console.log(JSON.stringify(Object.fromEntries(await Promise.all(outcomes))))`
   const node = [process.execPath, '--input-type=module', '-e', script, JSON.stringify(targets)]
   return JSON.parse(await within(pid, node)) as Record<string, string>
@@ -183,7 +183,7 @@ describe('a stack of three services, with real dnsmasq, dhcpcd and Docker', () =
   it('shows its entry alone at my.instance, and to its owner', async () => {
     const all = await standings(instance(0))
     const { agent } = client(0)
-    const dial = (address: string, port: number) => agent.call('dial', { address, port, timeoutMs: 700 })
+    const dial = (address: string, port: number, timeoutMs = 10_000) => agent.call('dial', { address, port, timeoutMs })
     for (const address of [LAB_NETWORK.myAddress, instance(0).address]) {
       assert.equal(await dial(address, PORTS.web), 'accepted')
       for (const port of [PORTS.app, PORTS.db]) assert.equal(await dial(address, port), 'refused')
@@ -191,7 +191,7 @@ describe('a stack of three services, with real dnsmasq, dhcpcd and Docker', () =
     const inner = [...all.app.addresses, ...all.db.addresses]
     assert.equal(inner.length, 2)
     for (const address of inner) {
-      for (const port of Object.values(PORTS)) assert.notEqual(await dial(address, port), 'accepted')
+      for (const port of Object.values(PORTS)) assert.notEqual(await dial(address, port, 700), 'accepted')
     }
   })
 
@@ -206,14 +206,14 @@ describe('a stack of three services, with real dnsmasq, dhcpcd and Docker', () =
     const stranger = client(1).agent.process.pid
     const from = [stranger, ...SERVICES.map((name) => others[name].pid)]
     for (const pid of from) {
-      const outcomes = await dialFrom(pid, targets)
+      const outcomes = await dialFrom(pid, targets, 700)
       const reached = Object.entries(outcomes).filter(([, outcome]) => ['accepted', 'refused'].includes(outcome))
       assert.deepEqual(reached, [], 'nobody answers, not even that a port is closed')
     }
     // The same from inside: what is there answers.
     const at = (name: Service) => ({ address: mine[name].addresses.find((a) => a !== instance(0).address) ?? '' })
     const inside = SERVICES.map((name) => ({ ...at(name), port: PORTS[name] }))
-    assert.deepEqual(Object.values(await dialFrom(mine.web.pid, inside)), ['accepted', 'accepted', 'accepted'])
+    assert.deepEqual(Object.values(await dialFrom(mine.web.pid, inside, 10_000)), ['accepted', 'accepted', 'accepted'])
   })
 
   for (const killed of SERVICES) {
@@ -321,11 +321,11 @@ describe('what a lease becomes follows the rules in force', () => {
   })
 
   it('ends its instance when its time is over, and no renewal brings it back', async () => {
-    await setRules([{ ...PLAIN_RULE, give: { template: 'sample', lifetime: { most: '5s' } } }])
+    await setRules([{ ...PLAIN_RULE, give: { template: 'sample', lifetime: { most: '30s' } } }])
     const client = await device({ hostname: 'brief' })
     const { id, endsAt, createdAt } = await reachableInstance(site, client.duid)
-    assert.equal(Date.parse(endsAt ?? '') - Date.parse(createdAt), 5000)
-    await until('its end', async () => (await instanceOf(client)) === undefined, { deadlineMs: 15_000, everyMs: 50 })
+    assert.equal(Date.parse(endsAt ?? '') - Date.parse(createdAt), 30_000)
+    await until('its end', async () => (await instanceOf(client)) === undefined, { deadlineMs: 90_000, everyMs: 50 })
     assert.ok(Date.now() >= Date.parse(endsAt ?? ''))
     assert.ok((await events('instance.expired')).some((event) => event.instance === id))
     const before = await leaseOf(client)
@@ -389,7 +389,7 @@ describe('whatever is killed while a stack comes up, in the end there is exactly
   }
   for (const [name, kill] of Object.entries(kills)) {
     for (const service of ['db', 'app'] as const) {
-      it(`kill -9 of ${name} when ${service} has just been made`, { timeout: 90_000 }, async () => {
+      it(`kill -9 of ${name} when ${service} has just been made`, { timeout: 600_000 }, async () => {
         const client = await device({ hostname: `killed-${name}` })
         try {
           await until(
@@ -401,13 +401,18 @@ describe('whatever is killed while a stack comes up, in the end there is exactly
           const instance = await reachableInstance(site, client.duid, 60_000)
           const web = await wholeShop(client)
           assert.deepEqual([web.instance, web.found, web.behind?.found], [instance.id, true, true])
-          await exactly(instance)
+          // Leftovers of what was under way are collected a little later.
+          await until('exactly that stack is there', () => exactly(instance).then(() => true), {
+            deadlineMs: 60_000,
+            everyMs: 100,
+          })
           const detail = await site.orctlJson<InstanceDetailShape>('describe', 'instance', instance.id)
           assert.deepEqual(detail.parameters, { KEY: { secret: true }, MOTTO })
           await until(
             'its outputs',
             async () =>
               (await site.orctlJson<InstanceDetailShape>('describe', 'instance', instance.id)).outputs?.['opened'],
+            { deadlineMs: 60_000 },
           )
         } finally {
           await leave(client)
@@ -478,7 +483,7 @@ async function exactly(instance: InstanceShape): Promise<void> {
 }
 
 async function nothingIsLeft(): Promise<void> {
-  await until('nothing is left', async () => {
+  const look = async () => {
     for (const role of ['service', 'hub']) {
       assert.deepEqual(await site.engine.containers(`org.orchestrator.role=${role}`), [])
     }
@@ -491,7 +496,8 @@ async function nothingIsLeft(): Promise<void> {
     assert.equal(sandboxes.length, links.split('\n').filter((line) => line !== '').length)
     assert.ok(sandboxes.length <= 8)
     return true
-  })
+  }
+  await until('nothing is left', look, { deadlineMs: 60_000, everyMs: 100 })
 }
 
 async function volumes(): Promise<string[]> {

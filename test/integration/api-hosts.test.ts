@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import request from 'supertest'
 import { systemClock } from '../../common/clock.ts'
 import { HostUnreachable, OrchestratorError } from '../../common/errors.ts'
+import { HostRequests } from '../../orchestrator/api/hosts/requests.ts'
 import type { HostName } from '../../orchestrator/domain/host.ts'
 import { openAuthority } from '../../orchestrator/pki/authority.ts'
 import type { FromHost } from '../../unionize/contract.ts'
@@ -160,12 +161,13 @@ onBothStores('the hosts join and connect', (open: OpenStore) => {
     const { store } = await open()
     await using api = await testApi({ store })
     await using host = await TestHost.connect(api, await joinHost(api, 'h1'))
-    const late = async (result: object) => {
-      const answer = api.hosts.list(h1, AbortSignal.timeout(1))
-      const settled = answer.catch((error: unknown) => error)
-      const { id } = await host.next('cancel')
-      host.send({ type: 'result', id, ...result })
-      return settled
+    /** By a host that answers at once when it is told that its time is up. */
+    const late = (result: object) => {
+      const requests = new HostRequests('h1', (message) => {
+        if (message.type !== 'cancel') return
+        queueMicrotask(() => requests.answered({ type: 'result', id: message.id, ...result }))
+      })
+      return requests.ask({ type: 'list' }, AbortSignal.timeout(1)).catch((error: unknown) => error)
     }
     const failure = { code: 'interrupted', message: 'service web waits for db to be healthy', retryable: true }
     const told = await late({ failure })

@@ -13,6 +13,7 @@ import request from 'supertest'
 import { withBody } from '../../orchestrator/api/body-stream.ts'
 import { ApiClient } from '../../orchestrator/api/client.ts'
 import type { BuildShape } from '../../orchestrator/api/wire.ts'
+import type { HostName } from '../../orchestrator/domain/host.ts'
 import { openStore } from '../../orchestrator/store/knex.ts'
 import { archivePath, contextPath } from '../../unionize/contract.ts'
 import { type TestApi, type TestApiOptions, testApi } from '../support/api.ts'
@@ -46,11 +47,11 @@ class Scene implements AsyncDisposable {
   }
   async host(name: string): Promise<{ host: TestHost; credentials: Credentials }> {
     const credentials = await joinHost(this.api, name)
-    return { host: await this.connect(credentials), credentials }
+    return { host: await this.connect(name, credentials), credentials }
   }
-  async connect(credentials: Credentials): Promise<TestHost> {
+  async connect(name: string, credentials: Credentials): Promise<TestHost> {
     const host = await TestHost.connect(this.api, credentials)
-    this.api.builds.wake()
+    this.api.builds.wake(name as HostName)
     return host
   }
   /** A request as that host makes it; without credentials: as a stranger. */
@@ -300,7 +301,7 @@ test('a build waits for a host, and begins anew when that is lost, but not for e
   const build = await scene.build()
   assert.equal((await scene.client.build(build.id, never)).state, 'waiting')
   for (let attempt = 1; attempt <= 3; attempt++) {
-    await using host = await scene.connect(credentials)
+    await using host = await scene.connect('maker', credentials)
     await host.next('build')
     assert.equal((await scene.client.build(build.id, never)).state, 'building')
   }

@@ -329,6 +329,7 @@ describe('a build and the store', () => {
 })
 
 describe('a host that is lost in the middle of a build', () => {
+  const MAKER = 'maker' as HostName
   it('is not asked again before it has connected again, though it may look connected', async (t) => {
     const store = await storeFor(t)
     const hosts = new PlayedHosts('maker')
@@ -341,7 +342,7 @@ describe('a host that is lost in the middle of a build', () => {
         return isAnew && (await store.build(id))?.state === 'waiting'
       })
       assert.equal(hosts.asked.length, attempt)
-      builds.wake()
+      builds.wake(MAKER)
     }
     await isState(store, id, 'failed')
     assert.equal(hosts.asked.length, 3)
@@ -353,10 +354,34 @@ describe('a host that is lost in the middle of a build', () => {
     const builds = await run(t, store, folder(), hosts)
     hosts.built = async () => {
       if (hosts.asked.length > 1) return
-      builds.wake()
+      builds.wake(MAKER)
       throw new HostUnreachable('maker', 'the connection ended')
     }
     const { id } = await begin(builds)
+    await isState(store, id, 'done')
+    assert.equal(hosts.asked.length, 2)
+  })
+
+  it('is not back because others connect, before the loss was noticed or after it', async (t) => {
+    const store = await storeFor(t)
+    const hosts = new PlayedHosts('maker')
+    const builds = await run(t, store, folder(), hosts)
+    const other = 'other' as HostName
+    hosts.built = async () => {
+      if (hosts.asked.length > 1) return
+      builds.wake(other)
+      throw new HostUnreachable('maker', 'the connection ended')
+    }
+    const { id } = await begin(builds)
+    await until('it waits again', async () => {
+      return (
+        (await text(builds.log(id, false, never))).includes('begins anew') &&
+        (await store.build(id))?.state === 'waiting'
+      )
+    })
+    builds.wake(other)
+    assert.equal(builds.imageFor(id, MAKER), null)
+    builds.wake(MAKER)
     await isState(store, id, 'done')
     assert.equal(hosts.asked.length, 2)
   })

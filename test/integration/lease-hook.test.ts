@@ -19,9 +19,10 @@ after(() => rmSync(folder, { recursive: true, force: true }))
 
 type Environment = Readonly<Record<string, string>>
 
-function hook(args: readonly string[], environment: Environment = {}): SpawnSyncReturns<string> {
+/** Runs it; one that computes for longer than `cpuSeconds` is killed. */
+function hook(args: readonly string[], environment: Environment = {}, cpuSeconds = 1): SpawnSyncReturns<string> {
   const env = { PATH: process.env.PATH, ORCHESTRATOR_JOURNAL: journal, ...environment }
-  return spawnSync(HOOK, args, { env, encoding: 'utf8' })
+  return spawnSync('prlimit', [`--cpu=${cpuSeconds}`, HOOK, ...args], { env, encoding: 'utf8' })
 }
 
 /** The fields of the journal's lines, decoded. */
@@ -97,16 +98,12 @@ test('60 KB of anything survive in well under a second, and so do 5,000 classes'
   for (const unit of ['x', '%', '\n', '€', '%\t']) {
     rmSync(journal, { force: true })
     const value = unit.repeat(Math.floor(60_000 / Buffer.byteLength(unit)))
-    const began = performance.now()
-    assert.equal(hook(ADD, { DNSMASQ_TAGS: value }).status, 0)
-    assert.ok(performance.now() - began < 1000, `${JSON.stringify(unit)} took ${performance.now() - began} ms`)
+    assert.equal(hook(ADD, { DNSMASQ_TAGS: value }).status, 0, JSON.stringify(unit))
     assert.deepEqual(lines(), [['1', ...ADD, `TAGS=${value}`]])
   }
   rmSync(journal, { force: true })
   const classes = Object.fromEntries(Array.from({ length: 5000 }, (_, i) => [`DNSMASQ_USER_CLASS${i}`, `%${i}`]))
-  const began = performance.now()
-  assert.equal(hook(ADD, classes).status, 0)
-  assert.ok(performance.now() - began < 2000, `took ${performance.now() - began} ms`)
+  assert.equal(hook(ADD, classes, 2).status, 0)
   assert.deepEqual(
     lines()[0]?.slice(5),
     Array.from({ length: 5000 }, (_, i) => `USER_CLASS${i}=%${i}`),

@@ -92,6 +92,27 @@ describe('what was recorded of a real OpenStack, word for word', () => {
     })
   })
 
+  it('two servers on one port are both deleted, and no room for one of them is told as such', async () => {
+    const { recordedAt, credential, settings, exchanges } = read('no-valid-host')
+    const [signIn = assert.fail()] = exchanges
+    const isListed = ({ answer }: Exchange) => (answer as { servers?: unknown[] }).servers?.length === 1
+    const [listed = assert.fail(), single = assert.fail(), ...deletion] = exchanges.slice(exchanges.findIndex(isListed))
+    const [failed = assert.fail()] = (listed.answer as { servers: { id: string }[] }).servers
+    const other = '11111111-d7db-4b23-91a6-0fe827d42c5f'
+    const both = { ...listed, answer: { servers: [{ ...failed, id: other, status: 'ACTIVE' }, failed] } }
+    const gone = deletion.slice(0, 3)
+    const otherGone: Exchange[] = JSON.parse(JSON.stringify(gone).replaceAll(failed.id, other))
+    const looks = exchanges.slice(-10).filter(({ method, url }) => method === 'GET' && !url.includes('fixed_ips'))
+    const answer = { ports: [], security_groups: [], subnets: [], networks: [] }
+    const nothing = looks.map((one) => ({ ...one, answer }))
+    await replayed([signIn, both, single, ...otherGone, ...gone, ...nothing], IRRELEVANT, async () => {
+      const context = cloudContext(() => credential, { clock: quickClock(recordedAt) })
+      const backend = await kind.create(settings, context)
+      const made = backend.ensure(cloudOrder(1), { name: 'one' as HostName }, new AbortController().signal)
+      await assert.rejects(made, { code: 'no-room', message: /one has no room: No valid host was found/ })
+    })
+  })
+
   it('a credential that is rotated is used from the next call on', async () => {
     const { recordedAt, credential, settings, exchanges } = read('check-of-a-reader')
     const [signIn] = exchanges

@@ -113,7 +113,7 @@ describe('orctl credential and backend', () => {
   test('asks on a terminal, which shows nothing of what is typed', async () => {
     const line = [process.execPath, main, 'credential', 'set', 'asked', 'user', 'password'].join(' ')
     const { child, text, code } = start('script', ['-qec', line, '/dev/null'])
-    await until('it asks for the first', () => text.out.includes('user: '))
+    await until('it asks for the first', () => text.out.includes('user: '), { deadlineMs: 60_000 })
     child.stdin.write('typed-user\r')
     await until('it asks for the second', () => text.out.includes('password: '))
     child.stdin.write(`${SECRET}\r`)
@@ -127,7 +127,7 @@ describe('orctl credential and backend', () => {
   test('a person who leaves the question sets nothing', async () => {
     const line = [process.execPath, main, 'credential', 'set', 'left', 'password'].join(' ')
     const { child, text, code } = start('script', ['-qec', line, '/dev/null'])
-    await until('it asks', () => text.out.includes('password: '))
+    await until('it asks', () => text.out.includes('password: '), { deadlineMs: 60_000 })
     child.stdin.write('half\x03')
     assert.equal(await code, 2, text.out)
     assert.match(text.out, /the question was left, so nothing was set/)

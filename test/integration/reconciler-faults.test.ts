@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
@@ -119,9 +120,12 @@ describe('the reconciler in trouble', () => {
 
   it('says of what took too long what the host was waiting for', async () => {
     const said = new OrchestratorError('interrupted', 'service web waits for db to be healthy', { retryable: true })
-    const latency = (signal: AbortSignal) =>
-      new Promise<void>((_, reject) => signal.addEventListener('abort', () => reject(said), { once: true }))
-    const w = await world(fakeBackend({ latency }), 20)
+    const backend = fakeBackend()
+    backend.ensure = async (_order, _target, signal) => {
+      if (!signal.aborted) await once(signal, 'abort')
+      throw said
+    }
+    const w = await world(backend, 20)
     await w.grant()
     const failed = await until('it failed', async () => {
       const instance = await w.one()

@@ -202,7 +202,7 @@ describe('a host that cannot lead its owners elsewhere', () => {
     ['hangs', (_host: HostName, _id: string, _generation: number, signal: AbortSignal) => hangs(signal)],
   ] as const) {
     it(`keeps no machine that is to go, when it ${how}, and loses the way later`, async () => {
-      const w = await world(fakeBackend({ targets: [m1.name] }), { resyncMs: 50, actionMs: 2000 })
+      const w = await world(fakeBackend({ targets: [m1.name] }), { resyncMs: 50, actionMs: 8000 })
       await w.grant(h1, 1)
       const set = w.ways.set
       Object.assign(w.ways, { close, set: ill })

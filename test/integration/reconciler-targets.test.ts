@@ -144,7 +144,7 @@ onBothStores('the reconciler with targets that are no hosts', (open) => {
 
   it('asks again for what starts slowly, without calling it a failure', async () => {
     const far = farBackend('m1')
-    far.starting = 4
+    far.starting = Number.POSITIVE_INFINITY
     const w = await world(far)
     await w.grant(1)
     const slow = await until('it is told why it waits', async () => {
@@ -152,6 +152,7 @@ onBothStores('the reconciler with targets that are no hosts', (open) => {
       return instance?.lastError === 'the machine boots' && instance
     })
     assert.deepEqual([slow.failures, slow.state], [0, 'pending'])
+    far.starting = 0
     const there = await w.settled('running')
     assert.deepEqual([there.failures, there.lastError], [0, null])
     const events = await w.store.events({ limit: 100 })
@@ -314,7 +315,10 @@ onBothStores('the reconciler with targets that are no hosts', (open) => {
     const w = await world(far)
     await w.grant(1, 2, 3, 4, 5, 6)
     await until('its four places are taken', () => hanging.size === 4)
-    assert.deepEqual(await w.store.dueHosts(Date.now()), ['m1'], 'nothing waits at the host of the lease')
+    await until('nothing waits at the host of the lease', async () =>
+      (await w.store.instances()).every(({ host }) => host === 'm1'),
+    )
+    assert.deepEqual(await w.store.dueHosts(Date.now()), ['m1'])
     held.resolve()
     await until('all run', async () => (await w.store.instances()).every(({ state }) => state === 'running'))
   })

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { after, before, it } from 'node:test'
-import { systemClock } from '../../common/clock.ts'
+import { type Clock, systemClock } from '../../common/clock.ts'
 import { OrchestratorError } from '../../common/errors.ts'
+import { unlessAborted } from '../../common/unless-aborted.ts'
 import { type FakeBackend, fakeBackend } from '../../orchestrator/backends/fake/fake.ts'
 import type { Chooser } from '../../orchestrator/catalog/choose.ts'
 import type { HostName } from '../../orchestrator/domain/host.ts'
@@ -15,7 +16,7 @@ import { type Reconciler, startReconciler } from '../../orchestrator/reconciler/
 import { openStore } from '../../orchestrator/store/knex.ts'
 import type { Store } from '../../orchestrator/store/store.ts'
 import { alwaysGives } from '../support/choosers.ts'
-import { journal, leaseEvent, pool, rollOut, silent, template } from '../support/fixtures.ts'
+import { journal, leaseEvent, manualClock, pool, rollOut, silent, template } from '../support/fixtures.ts'
 import { onBothStores } from '../support/stores.ts'
 import { until } from '../support/until.ts'
 import { keptWays } from '../support/ways.ts'
@@ -35,14 +36,21 @@ onBothStores('reconciler', (open) => {
   interface World {
     readonly store: Store
     readonly url: string
+    readonly clock: Clock
     readonly backend: FakeBackend
     readonly intake: Intake
     readonly reconciler: Reconciler
     readonly place: ReturnType<typeof journal>
   }
-  function start(store: Store, backend: FakeBackend, perHost = 4, intake?: () => Intake): Reconciler {
+  function start(
+    store: Store,
+    backend: FakeBackend,
+    perHost = 4,
+    clock = systemClock,
+    intake?: () => Intake,
+  ): Reconciler {
     const measured = () => {}
-    const context = { store, clock: systemClock, log: silent, random: Math.random, measured, actionMs: 5000 }
+    const context = { store, clock, log: silent, random: Math.random, measured, actionMs: 60_000 }
     const reconciler = startReconciler(
       {
         ...context,
@@ -57,21 +65,26 @@ onBothStores('reconciler', (open) => {
     running.push(reconciler)
     return reconciler
   }
-  async function world(backend = fakeBackend(), perHost = 4, chooser: Chooser = alwaysGives()): Promise<World> {
+  async function world(
+    backend = fakeBackend(),
+    perHost = 4,
+    chooser: Chooser = alwaysGives(),
+    clock = systemClock,
+  ): Promise<World> {
     const { store, url } = await open()
     await rollOut(store)
     for (const name of ['h1', 'h2'] as HostName[]) {
       await store.putHost({ name, fingerprint: 'f', joinedAt: 0 })
       await store.hostConnected(name, {}, 0)
     }
-    const reconciler = start(store, backend, perHost, () => intake)
-    const intake: Intake = createIntake({ store, clock: systemClock, pool, chooser, wake: () => reconciler.wake() })
-    return { store, url, backend, intake, reconciler, place: journal() }
+    const reconciler = start(store, backend, perHost, clock, () => intake)
+    const intake: Intake = createIntake({ store, clock, pool, chooser, wake: () => reconciler.wake() })
+    return { store, url, clock, backend, intake, reconciler, place: journal() }
   }
   const grant = (w: World, ...numbers: number[]) =>
     w.intake.applyLeases(
       'h1',
-      numbers.map((n) => w.place(leaseEvent(n, Date.now()))),
+      numbers.map((n) => w.place(leaseEvent(n, w.clock.now()))),
     )
   const one = async (w: World): Promise<Instance | undefined> => (await w.store.instances())[0]
   const settled = (w: World, state: Instance['state']) =>
@@ -100,16 +113,25 @@ onBothStores('reconciler', (open) => {
   })
 
   it('tries again after a failure, later and later, and says what failed', async () => {
-    const w = await world()
+    const clock = manualClock(Date.now())
+    const w = await world(fakeBackend(), 4, alwaysGives(), clock)
     const error = new OrchestratorError('image-missing', 'there is no image x')
-    w.backend.failNext({ call: 'ensure', when: 'before', error })
+    for (let n = 0; n < 2; n++) w.backend.failNext({ call: 'ensure', when: 'before', error })
     await grant(w, 1)
-    const failing = await until('the failure is told', async () => {
-      const instance = await one(w)
-      return instance?.lastError?.includes('no image x') && instance
-    })
-    assert.equal(failing.failures, 1)
-    assert.ok(failing.dueAt !== null && failing.dueAt > Date.now())
+    for (const [failures, least, most] of [
+      [1, 400, 600],
+      [2, 800, 1200],
+    ] as const) {
+      const failing = await until(`failure ${failures} is told`, async () => {
+        const instance = await one(w)
+        return instance?.failures === failures && instance
+      })
+      assert.match(failing.lastError ?? '', /no image x/)
+      const restMs = (failing.dueAt ?? 0) - clock.now()
+      assert.ok(restMs >= least && restMs <= most, `it rests for ${restMs} ms`)
+      clock.advance(restMs)
+      w.reconciler.wake()
+    }
     const told = await until('the failure is an event', async () => {
       const events = (await w.store.events({ limit: 50 })).filter((e) => e.kind === 'instance.failed')
       return events.length > 0 && events
@@ -146,7 +168,7 @@ onBothStores('reconciler', (open) => {
     // What is still being recorded of its start is left alone by a comparison: the next one finds it.
     const compared = () => {
       w.reconciler.hostConnected(h1)
-      return until('it was made again', () => w.backend.calls.ensure === 2, { deadlineMs: 1000 }).then(() => true)
+      return until('it was made again', () => w.backend.calls.ensure >= 2, { deadlineMs: 1000 }).then(() => true)
     }
     await until('a comparison found it', compared)
     await settled(w, 'running')
@@ -190,15 +212,21 @@ onBothStores('reconciler', (open) => {
   })
 
   it('is fair: a host with a long queue does not keep another waiting', async () => {
-    const slow = fakeBackend({ latency: (signal) => systemClock.wait(20, signal) })
-    const w = await world(slow, 2)
+    const backend = fakeBackend()
+    const held = Promise.withResolvers<void>()
+    const ensure = backend.ensure.bind(backend)
+    backend.ensure = async (order, target, signal) => {
+      if (target.name === h1) await unlessAborted(held.promise, signal)
+      return await ensure(order, target, signal)
+    }
+    const w = await world(backend, 2)
     await w.intake.applyLeases(
       'h1',
       Array.from({ length: 30 }, (_, n) => w.place(leaseEvent(n, Date.now()))),
     )
     await w.intake.applyLeases('h2', [journal('j2')(leaseEvent(99, Date.now(), { source: 'h2' }))])
-    await until('the other host is served', () => slow.running.get('h2')?.size === 1)
-    assert.ok(count(w) < 20, `h1 had ${count(w)} of 30 by then`)
+    await until('the other host is served', () => backend.running.get('h2')?.size === 1)
+    held.resolve()
     await until('all are served', () => count(w) === 30)
   })
 
@@ -215,8 +243,8 @@ onBothStores('reconciler', (open) => {
   })
 
   /** A lease that becomes this, and what its instance tells. */
-  async function telling(given: Template, parameters: StoredParameters = {}) {
-    const w = await world(fakeBackend(), 4, {
+  async function telling(given: Template, parameters: StoredParameters = {}, clock = systemClock) {
+    const chooser: Chooser = {
       ...alwaysGives(given),
       choose: async () => ({
         kind: 'instance',
@@ -228,7 +256,8 @@ onBothStores('reconciler', (open) => {
         price: null,
         ...given.lifetime,
       }),
-    })
+    }
+    const w = await world(fakeBackend(), 4, chooser, clock)
     await rollOut(w.store, given)
     await grant(w, 1)
     return w
@@ -302,8 +331,11 @@ onBothStores('reconciler', (open) => {
   })
 
   it('ends what may live no longer although its lease goes on', async () => {
-    const w = await telling({ ...template, version: 'short', lifetime: { graceMs: 0, mostMs: 300 } })
-    await until('it ran', () => w.backend.calls.ensure === 1)
+    const clock = manualClock(Date.now())
+    const w = await telling({ ...template, version: 'short', lifetime: { graceMs: 0, mostMs: 300 } }, {}, clock)
+    await until('it runs', async () => (await one(w))?.state === 'running')
+    clock.advance(300)
+    w.reconciler.wake()
     await settled(w, 'gone')
     assert.equal((await eventsOf(w, 'instance.expired')).length, 1)
     assert.equal((await w.store.leases({ state: 'active' })).length, 1)

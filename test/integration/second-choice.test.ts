@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { afterEach, it } from 'node:test'
 import { Registry } from '@prometheus-io/client'
-import { systemClock } from '../../common/clock.ts'
+import { type Clock, systemClock } from '../../common/clock.ts'
 import { NoRoom } from '../../common/errors.ts'
 import type { Backend } from '../../orchestrator/backends/backend.ts'
 import { callMetrics } from '../../orchestrator/backends/call-metrics.ts'
@@ -16,7 +16,7 @@ import { estimateOf, type Price } from '../../orchestrator/domain/price.ts'
 import type { Gift } from '../../orchestrator/domain/rule.ts'
 import { createIntake } from '../../orchestrator/intake.ts'
 import { type Reconciler, startReconciler } from '../../orchestrator/reconciler/reconciler.ts'
-import { journal, leaseEvent, owner, pool, rollOut, silent } from '../support/fixtures.ts'
+import { journal, leaseEvent, manualClock, owner, pool, rollOut, silent } from '../support/fixtures.ts'
 import { memoryRecords } from '../support/records.ts'
 import { onBothStores } from '../support/stores.ts'
 import { until } from '../support/until.ts'
@@ -26,11 +26,14 @@ const home = 'h1' as HostName
 const never = new AbortController().signal
 const full = new NoRoom('the quota of 3 machines is used up')
 
-/** A fake backend of that name with one target, `NAME-1`. */
-function place(name: string, options: { startsAfterMs?: number; pricePerHour?: number } = {}): FakeBackend {
-  const { startsAfterMs = 0, pricePerHour } = options
+/** A fake backend of that name with one target, `NAME-1`, whose machines start by `clock`. */
+function place(
+  name: string,
+  options: { startsAfterMs?: number; clock?: Clock; pricePerHour?: number } = {},
+): FakeBackend {
+  const { startsAfterMs = 0, clock = systemClock, pricePerHour } = options
   const context = { name, installation: '0123456789abcdef', clock: systemClock, records: memoryRecords() }
-  const world = createFakeWorld({ clock: systemClock, startsAfterMs })
+  const world = createFakeWorld({ clock, startsAfterMs })
   return fakeBackend({ targets: [`${name}-1` as HostName], pricePerHour, world, context })
 }
 
@@ -158,7 +161,8 @@ onBothStores('a second choice', (open) => {
   })
 
   it('stays with a target that has taken it and is away for a moment', async () => {
-    const [first, second] = [place('first', { startsAfterMs: 1000 }), place('second')]
+    const clock = manualClock()
+    const [first, second] = [place('first', { startsAfterMs: 1000, clock }), place('second')]
     const w = await world([first, second], {}, 200)
     await w.grant(1)
     await until('it was taken', async () => (await w.store.instances())[0]?.marks.acceptedAt !== undefined)
@@ -167,6 +171,7 @@ onBothStores('a second choice', (open) => {
     await until('that it is away was noted', async () => /set to be away/.test((await w.one()).lastError ?? ''))
     await until('the comparison noted it too', () => first.calls.list >= compared + 2)
     first.setReachable('first-1', true)
+    clock.advance(1000)
     assert.equal((await w.runs()).backend, 'first')
     assert.equal(second.calls.ensure, 0)
   })

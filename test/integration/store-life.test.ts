@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -40,19 +41,19 @@ const third = {
 }
 
 onBothStores('store in trouble', (open) => {
-  it('loses no acknowledged commit when its process is killed in the middle of a thousand', async () => {
+  it('loses no acknowledged commit when its process is killed in the middle of many', async () => {
     const { store, url } = await open()
     const child = spawn(process.execPath, [join(support, 'commits.ts'), url], { stdio: ['ignore', 'pipe', 'inherit'] })
-    const exited = new Promise<string | null>((resolve) => child.once('exit', (_, signal) => resolve(signal)))
+    const closed = once(child, 'close')
     let output = ''
     child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
       output += chunk
       if (output.length > 1500) child.kill('SIGKILL')
     })
-    assert.equal(await exited, 'SIGKILL')
+    assert.deepEqual(await closed, [null, 'SIGKILL'])
     const acknowledged = output.slice(0, output.lastIndexOf('\n')).split('\n')
-    assert.ok(acknowledged.length > 200 && acknowledged.length < 1000, `${acknowledged.length} were acknowledged`)
-    const kept = new Set((await store.events({ limit: 2000 })).map((event) => event.message))
+    assert.ok(acknowledged.length > 200, `${acknowledged.length} were acknowledged`)
+    const kept = new Set((await store.events({ limit: 100_000 })).map((event) => event.message))
     assert.deepEqual(
       acknowledged.filter((n) => !kept.has(n)),
       [],

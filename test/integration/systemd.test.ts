@@ -77,7 +77,7 @@ describe('the service manager is told', () => {
     const script = `use IO::Socket::UNIX; $| = 1; my $s = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => $ARGV[0]); while (defined $s->recv(my $m, 4096)) { print "$m\\n" }`
     listener = spawn('perl', ['-MSocket', '-e', script, socket], { stdio: ['ignore', 'pipe', 'inherit'] })
     listener.stdout?.on('data', (chunk: Buffer) => heard.push(...chunk.toString().trim().split('\n')))
-    await until('the manager listens', () => existsSync(socket))
+    await until('the manager listens', () => existsSync(socket), { deadlineMs: 60_000 })
     const catalog = join(folder, 'catalog')
     mkdirSync(catalog)
     cpSync('client-image/sample.yaml', join(catalog, 'sample.yaml'))
@@ -94,7 +94,7 @@ describe('the service manager is told', () => {
   })
 
   it('when the orchestrator is ready, that it lives, and when it stops', async () => {
-    await until('READY=1', () => heard.includes('READY=1'))
+    await until('READY=1', () => heard.includes('READY=1'), { deadlineMs: 60_000 })
     await until('two keep-alives', () => heard.filter((m) => m === 'WATCHDOG=1').length >= 2)
     const ended = new Promise((resolve) => daemon.once('exit', resolve))
     daemon.kill('SIGTERM')
@@ -109,7 +109,7 @@ describe('the service manager is told', () => {
       stdio: 'ignore',
       env: { PATH: process.env['PATH'], NOTIFY_SOCKET: socket, WATCHDOG_USEC: '400000' },
     })
-    await until('READY=1', () => heard.includes('READY=1'))
+    await until('READY=1', () => heard.includes('READY=1'), { deadlineMs: 60_000 })
     await until('two keep-alives', () => heard.filter((m) => m === 'WATCHDOG=1').length >= 2)
     const ended = new Promise((resolve) => wiring.once('exit', resolve))
     wiring.kill('SIGTERM')

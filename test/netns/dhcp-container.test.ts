@@ -106,7 +106,7 @@ function imageOf(programs: readonly string[]): string {
   execFileSync('docker', ['-H', `unix://${engine.socket}`, 'import', '-', image], { input: tar })
   return image
 }
-/** Resolves when it has an address of each server. */
+/** Resolves when it has an address of each server. A first packet that is lost is sent again after waits that double. */
 async function leased({ pid }: { pid: number }): Promise<readonly string[]> {
   const both = (found: readonly string[]) =>
     ['10.79.0.1', 'fd79::1'].every((one) => found.some((a) => a.startsWith(one)))
@@ -116,7 +116,7 @@ async function leased({ pid }: { pid: number }): Promise<readonly string[]> {
       const found = command.addressesOf(pid, 'eth1') ?? []
       return both(found) && found
     },
-    { deadlineMs: 20_000 },
+    { deadlineMs: 60_000 },
   )
 }
 const times = (text: string, word: RegExp) => [...text.matchAll(word)].length

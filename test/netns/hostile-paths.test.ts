@@ -147,7 +147,7 @@ describe('where a hostile instance gets', () => {
 
   it('not by an ICMPv6 error about a connection of its owner with somebody else', async () => {
     lab.runIn(far.pid, 'ip', 'route', 'add', `${owner.address}/128`, 'via', 'fd00:c::1', 'src', INTERNET)
-    assert.equal((await far.ask<Outcome>('udp', owner.address, PORTS.other, 400, 4001)).result, 'answered')
+    assert.equal((await far.ask<Outcome>('udp', owner.address, PORTS.other, 5000, 4001)).result, 'answered')
     const answer = { from: owner.address, to: INTERNET }
     const inner = ipv6(answer, UDP, udp(answer, PORTS.other, 4001))
     const ends = { from: OWN, to: owner.address }

@@ -109,7 +109,7 @@ describe('images built without a registry', () => {
   })
 
   it('with a log that is read while it is written', async () => {
-    const build = await site.archive('slow', tar(dockerfile('RUN echo first; sleep 2; echo second')), 'tar')
+    const build = await site.archive('slow', tar(dockerfile('RUN echo first; sleep 10; echo second')), 'tar')
     let text = ''
     let stateAtFirst = ''
     for await (const part of site.client.buildLog(build.id, { follow: true }, never)) {
@@ -198,12 +198,14 @@ describe('images built without a registry', () => {
     assert.ok(await builder.has(image))
     await site.template('spread', other)
     const swapped = async (host: BuildHost) => (await host.has(other)) && !(await host.has(image))
-    for (const host of [away, builder]) await until(`${host.name} has the new one alone`, () => swapped(host))
+    for (const host of [away, builder]) {
+      await until(`${host.name} has the new one alone`, () => swapped(host), { deadlineMs: 60_000 })
+    }
     assert.ok(await builder.engine.docker.getImage(BASE).inspect(), 'what was there before is not taken away')
   })
 
   it('goes on after a restart of the orchestrator', async () => {
-    const build = await site.archive('restart', tar(dockerfile('RUN echo begun; sleep 3', 'RUN echo ended')), 'tar')
+    const build = await site.archive('restart', tar(dockerfile('RUN echo begun; sleep 20', 'RUN echo ended')), 'tar')
     await until('it runs', async () => /^begun$/m.test(await site.log(build)), { deadlineMs: 30_000 })
     await site.stop()
     await site.start()

@@ -8,7 +8,7 @@ import { promisify } from 'node:util'
 import { openVswitch } from '../../unionize/wiring/ovs/open-vswitch.ts'
 import { OwnSwitch } from '../support/ovs.ts'
 import { until } from '../support/until.ts'
-import { type Agent, WiringLab } from '../support/wiring-lab.ts'
+import { type Agent, BRIEF, WiringLab } from '../support/wiring-lab.ts'
 
 const RACER = fileURLToPath(new URL('../support/ovs-racer.ts', import.meta.url))
 
@@ -26,8 +26,8 @@ async function behind(lab: WiringLab, port: string, address: string): Promise<Ag
 }
 
 const reaches = (from: Agent, to: Agent) =>
-  until(`${from.address} reaches ${to.address}`, async () => (await from.icmp(to.address)).result === 'answered')
-const misses = async (from: Agent, to: Agent) => assert.equal((await from.icmp(to.address)).result, 'silent')
+  until(`${from.address} reaches ${to.address}`, async () => (await from.icmp(to.address, BRIEF)).result === 'answered')
+const misses = async (from: Agent, to: Agent) => assert.equal((await from.icmp(to.address, BRIEF)).result, 'silent')
 
 describe('Open vSwitch', () => {
   it('a port with a tag passes frames to the same tag only, also after it changed', async () => {
@@ -52,7 +52,7 @@ describe('Open vSwitch', () => {
     await misses(a, b)
     assert.deepEqual(ovs.bridgeOf('ovs0')?.ports.toSorted(), ['pa', 'pb', 'pc'])
     assert.equal(ovs.removePort('pb'), true)
-    await until('the port is gone', async () => (await b.icmp(c.address)).result === 'silent')
+    await until('the port is gone', async () => (await b.icmp(c.address, BRIEF)).result === 'silent')
     assert.equal(own.vsctl('list-ports', 'ovs0'), 'pa\npc')
     assert.equal(ovs.removePort('pb'), false)
   })
@@ -112,7 +112,7 @@ describe('Open vSwitch', () => {
   it('what cannot be done is said, and leaves nothing in the database', async () => {
     await using lab = await WiringLab.start({ bare: true })
     await using own = await OwnSwitch.start(lab.host)
-    const ovs = openVswitch({ socket: own.socket, timeoutMs: 700 })
+    const ovs = openVswitch({ socket: own.socket })
     assert.throws(() => ovs.ensurePort({ bridge: 'none', port: 'pa' }), {
       code: 'bridge-missing',
       message: /no bridge none: run "ovs-vsctl add-br none"/,
@@ -142,7 +142,8 @@ describe('Open vSwitch', () => {
     assert.equal(own.vsctl('list-ports', 'ovs0'), 'pa')
 
     await own.stopSwitch()
-    assert.throws(() => ovs.ensurePort({ bridge: 'ovs0', port: 'pb' }), {
+    const hasty = openVswitch({ socket: own.socket, timeoutMs: 700 })
+    assert.throws(() => hasty.ensurePort({ bridge: 'ovs0', port: 'pb' }), {
       code: 'ovs-unreachable',
       message: /ovs-vswitchd did not carry out the change within 700 ms/,
       retryable: true,

@@ -15,7 +15,7 @@ import {
   routerAdvertisement,
   udpPacket,
 } from '../support/wiring-frames.ts'
-import { type Agent, NETWORK, PORT, placement, WiringLab, type WiringProcess } from '../support/wiring-lab.ts'
+import { type Agent, BRIEF, NETWORK, PORT, placement, WiringLab, type WiringProcess } from '../support/wiring-lab.ts'
 import type { Remote } from '../support/wiring-remote.ts'
 
 const AROUND = { instances: parsePrefix('fd00:1::/64'), myAddress: parseIpv6(NETWORK.myAddress) }
@@ -94,7 +94,7 @@ async function answers(from: Agent, to: string, expected: string): Promise<void>
   assert.equal((await from.icmp(to, options)).result, 'answered', `ICMP to ${to}`)
 }
 async function silent(from: Agent, to: string): Promise<void> {
-  const tried = await Promise.all([from.tcp(to), from.udp(to), from.icmp(to)])
+  const tried = await Promise.all([from.tcp(to, BRIEF), from.udp(to, BRIEF), from.icmp(to, BRIEF)])
   for (const { result } of tried) assert.notEqual(result, 'answered', `${to} answered`)
 }
 /** Everybody who is to reach somebody does. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { until } from '../support/until.ts'
-import { type Agent, NETWORK, placement, WiringLab } from '../support/wiring-lab.ts'
+import { type Agent, BRIEF, NETWORK, placement, WiringLab } from '../support/wiring-lab.ts'
 import { Remote } from '../support/wiring-remote.ts'
 
 const HOST = fileURLToPath(new URL('../support/rejoin-host.ts', import.meta.url))
@@ -50,11 +50,14 @@ function makeBridge(mac: string): void {
   lab.run('ip', 'link', 'set', 'br-instances', 'up')
 }
 async function itIsBack(): Promise<void> {
-  await until('the owner reaches its instance', async () => (await owner.icmp(instance.address)).result === 'answered')
+  await until(
+    'the owner reaches its instance',
+    async () => (await owner.icmp(instance.address, BRIEF)).result === 'answered',
+  )
   assert.match(lab.run('bridge', '-d', 'link', 'show', 'dev', 'ui-1'), /learning off flood off.*isolated on/s)
   assert.match(lab.run('bridge', 'fdb', 'show', 'dev', 'ui-1'), /02:00:00:00:00:01 master br-instances static/)
   assert.match(lab.run('ip', '-6', 'neigh', 'show', 'dev', 'br-instances'), /fd00:1::201 .*PERMANENT/)
-  assert.notEqual((await stranger.icmp(instance.address)).result, 'answered', 'an owner of the past stays out')
+  assert.notEqual((await stranger.icmp(instance.address, BRIEF)).result, 'answered', 'an owner of the past stays out')
   assert.match(lab.run('bridge', 'link', 'show', 'dev', 'ui-2'), /master br-instances/, 'one without an address too')
 }
 
@@ -85,6 +88,9 @@ test('a link that somebody removed meanwhile does not come back', async () => {
   await wiring.ask('detach', 'ui-2')
   deleteBridge()
   makeBridge('02:00:00:00:b1:05')
-  await until('the owner reaches its instance', async () => (await owner.icmp(instance.address)).result === 'answered')
+  await until(
+    'the owner reaches its instance',
+    async () => (await owner.icmp(instance.address, BRIEF)).result === 'answered',
+  )
   assert.doesNotMatch(lab.run('ip', '-o', 'link'), /ui-2/)
 })

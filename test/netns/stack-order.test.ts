@@ -91,8 +91,14 @@ test('nothing but the port of the entry is reachable for the owner, and nothing 
   await Promise.all([host.ensure(mine), host.ensure(theirs)])
   const db = await known(mine, 'app', 'db')
   const app = await known(mine, 'web', 'app')
-  assert.equal(fetched(inNamespaceOf((await stands(mine, 'app')).pid), `http://[${db}]:5432/who`), 'db')
-  assert.equal(fetched(client(1), `http://[${mine.address}]:80/who`), 'web')
+  const besideApp = inNamespaceOf((await stands(mine, 'app')).pid)
+  await until('db is there', () => fetched(besideApp, `http://[${db}]:5432/who`) === 'db')
+  for (const [owner, { address }] of [
+    [client(1), mine],
+    [client(2), theirs],
+  ] as const) {
+    await until('web is there', () => fetched(owner, `http://[${address}]:80/who`) === 'web')
+  }
   const outside = [
     ...[client(1), client(2), inNamespaceOf((await stands(theirs, 'web')).pid)],
     ...[inNamespaceOf((await stands(theirs, 'app')).pid), inNamespaceOf((await stands(theirs, 'db')).pid)],
@@ -188,7 +194,7 @@ test('a service that becomes unhealthy is told, and told again when it is well; 
 test('a wait ends with its signal, with a removal, and with a newer order', async () => {
   const db = script('db', 'sleep infinity', { healthcheck: check('test -e /tmp/well', 1000) })
   const order = host.newOrder({ services: [server('web', 80, 'true', on('db', 'healthy')), db] })
-  const timely = host.unionize.ask('ensureFor', order, 1500)
+  const timely = host.unionize.ask('ensureFor', order, 15_000)
   await assert.rejects(timely, /service web waits for db to be healthy/)
   const waiting = assert.rejects(host.ensure(order), { code: 'stale-generation' })
   await until('it waits', async () => (await stands(order, 'db')).state === 'running')

@@ -6,7 +6,7 @@ import type { Observed, Order } from '../../orchestrator/domain/instance.ts'
 import { SWARM, swarmBackend } from '../support/swarm.ts'
 import { SwarmSite } from '../support/swarm-site.ts'
 import { until } from '../support/until.ts'
-import type { Agent } from '../support/wiring-lab.ts'
+import { type Agent, BRIEF } from '../support/wiring-lab.ts'
 
 const never = new AbortController().signal
 const target = { name: SWARM }
@@ -17,7 +17,7 @@ describe('a task of a swarm and its owner', () => {
   let order: Order
   let observed: Observed
 
-  const answered = async (who: Agent, address: string) => (await who.icmp(address)).result === 'answered'
+  const answered = async (who: Agent, address: string) => (await who.icmp(address, BRIEF)).result === 'answered'
   const reaches = (who: Agent) => until('it is reached', () => answered(who, order.address))
   const running = (wanted: Order): Promise<Observed> =>
     until(
@@ -36,7 +36,7 @@ describe('a task of a swarm and its owner', () => {
     })
     let [lost, after] = [0, 5]
     while (busy || after-- > 0) {
-      if ((await site.owner.icmp(order.address, { timeoutMs: 2_000 })).result !== 'answered') lost++
+      if ((await site.owner.icmp(order.address, { timeoutMs: 10_000 })).result !== 'answered') lost++
     }
     await done
     return lost

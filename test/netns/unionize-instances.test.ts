@@ -10,7 +10,7 @@ import { runDirectory } from '../../lab/places.ts'
 import { LABEL, type WireObserved, type WireOrder } from '../../unionize/contract.ts'
 import { service } from '../support/unionize-host.ts'
 import { until } from '../support/until.ts'
-import { type Agent, WiringLab } from '../support/wiring-lab.ts'
+import { type Agent, BRIEF, WiringLab } from '../support/wiring-lab.ts'
 import { Remote } from '../support/wiring-remote.ts'
 
 const PROCESS = fileURLToPath(new URL('../support/unionize-process.ts', import.meta.url))
@@ -85,7 +85,8 @@ const list = () => unionize.ask<WireObserved[]>('list')
 const stateOf = async (order: WireOrder) => (await list()).find((o) => o.instance === order.instance)?.state
 const containersOf = (order: WireOrder) => engine.containers(`${LABEL.instance}=${order.instance}`)
 const sandboxes = () => engine.docker.listContainers({ filters: { label: [`${LABEL.role}=sandbox`, OURS] } })
-const reaches = async (who: Agent, order: WireOrder) => (await who.icmp(order.address)).result === 'answered'
+const reaches = async (who: Agent, order: WireOrder, time?: typeof BRIEF) =>
+  (await who.icmp(order.address, time)).result === 'answered'
 const rules = () => lab.run('nft', 'list', 'ruleset')
 async function sandboxOf(order: WireOrder): Promise<string> {
   const [service] = await containersOf(order)
@@ -100,14 +101,15 @@ test('an instance is made, wired to its owner alone, named, and taken away witho
   const { receivedAt = 0, sandboxAt = 0, startedAt = 0 } = observed.marks ?? {}
   assert.ok(receivedAt > 0 && receivedAt <= sandboxAt && sandboxAt <= startedAt)
   assert.ok(await reaches(owner, order))
-  assert.ok(!(await reaches(stranger, order)))
+  assert.ok(!(await reaches(stranger, order, BRIEF)))
   assert.equal((await owner.icmp('fd00:1:0:ffff::1')).result, 'answered', 'my.instance leads there')
   assert.equal(
     readFileSync(join(state, 'hosts.d', order.instance), 'utf8'),
     `${order.address} ${order.name}.instance\n`,
   )
   assert.match(rules(), new RegExp(`${order.address}\\b`))
-  const links = await until('the pool is full', async () => (await sandboxes()).length === POOL + 1 && linkCount())
+  await poolFull(unionize)
+  const links = linkCount()
 
   await remove(order)
   assert.deepEqual(await containersOf(order), [])
@@ -162,7 +164,7 @@ test('an owner that moved reaches its instance from the new address and no longe
   const before = (await containersOf(order)).map((c) => c.id).sort()
   await ensure({ ...order, generation: 2, ownerAddress: stranger.address })
   assert.ok(await reaches(stranger, order))
-  assert.ok(!(await reaches(owner, order)))
+  assert.ok(!(await reaches(owner, order, BRIEF)))
   assert.deepEqual((await containersOf(order)).map((c) => c.id).sort(), before, 'its containers were not touched')
   await unionize.ask('remove', order.instance, 3)
 })
@@ -216,7 +218,7 @@ test('when the sandbox dies, the same containers run again at the same address, 
   })
   assert.equal(await stateOf(order), 'running')
   assert.ok(await reaches(owner, order))
-  assert.ok(!(await reaches(stranger, order)))
+  assert.ok(!(await reaches(stranger, order, BRIEF)))
   assert.deepEqual((await containersOf(order)).map((c) => c.id).sort(), before)
   assert.equal(await sandboxOf(order), sandbox)
   const [service] = await containersOf(order)
@@ -258,7 +260,7 @@ test('a container that somebody removed is made again by the next order, a remov
   assert.equal((await containersOf(order)).length, 2)
   await engine.docker.getContainer(await sandboxOf(order)).remove({ force: true })
   assert.equal((await ensure(order)).state, 'running')
-  await until('the owner reaches it', () => reaches(owner, order))
+  await until('the owner reaches it', () => reaches(owner, order, BRIEF))
   assert.equal(await stateOf(order), 'running')
   await remove(order)
 })
@@ -296,7 +298,7 @@ test('a restart finds instances by their labels, keeps them untouched, and still
   lab.run('nft', 'delete', 'table', 'inet', 'unionize')
   unionize = await start()
   assert.ok(await reaches(owner, order), 'its passage is there again')
-  assert.ok(!(await reaches(stranger, order)))
+  assert.ok(!(await reaches(stranger, order, BRIEF)))
   assert.deepEqual((await containersOf(order)).map((c) => c.id).sort(), before)
   await assert.rejects(ensure({ ...order, generation: 2 }), { code: 'stale-generation' })
   await unionize.kill()
@@ -348,10 +350,10 @@ test('an engine that stops and starts again runs the same instances at the same 
     await until('it is told', async () => (await unionize.ask<string[]>('notices')).includes('engine-unreachable'))
     await assert.rejects(ensure(order), { code: 'engine-unreachable', retryable: true })
     await engine.start()
-    await until('the owner reaches it again', () => reaches(owner, order), { deadlineMs: 30_000 })
+    await until('the owner reaches it again', () => reaches(owner, order, BRIEF), { deadlineMs: 30_000 })
     await until('all of it runs', async () => (await stateOf(order)) === 'running')
     assert.deepEqual((await containersOf(order)).map((c) => c.id).sort(), before, `after ${end}`)
-    assert.ok(!(await reaches(stranger, order)))
+    assert.ok(!(await reaches(stranger, order, BRIEF)))
   }
   await remove(order)
   await poolFull(unionize)

@@ -8,7 +8,7 @@ import type { InterfaceSpec } from '../../common/wiring-spec.ts'
 import { LABEL, type WireObserved, type WireOrder } from '../../unionize/contract.ts'
 import { POOL, service, UnionizeHost } from '../support/unionize-host.ts'
 import { until } from '../support/until.ts'
-import { Agent, PORT } from '../support/wiring-lab.ts'
+import { Agent, BRIEF, PORT } from '../support/wiring-lab.ts'
 
 const AGENT = fileURLToPath(new URL('../support/wiring-agent.ts', import.meta.url))
 
@@ -95,7 +95,7 @@ test('a stack comes up: names resolve for the members alone, the owner reaches t
   await Promise.all([host.ensure(mine), host.ensure(theirs)])
   for (const order of [mine, theirs]) await wellConnected(order)
   assert.equal((await host.hubs()).length, 2)
-  assert.ok((await host.reaches(host.owner, mine)) && !(await host.reaches(host.owner, theirs)))
+  assert.ok((await host.reaches(host.owner, mine)) && !(await host.reaches(host.owner, theirs, BRIEF)))
   assert.deepEqual(await linksOf(mine, 'web'), ['eth0', 'lo', 'net-back', 'net-front'])
   assert.deepEqual(await linksOf(mine, 'db'), ['lo', 'net-back'])
   const db = (await resolved(mine, 'web', 'db')) ?? ''
@@ -103,9 +103,9 @@ test('a stack comes up: names resolve for the members alone, the owner reaches t
   assert.equal(await resolved(mine, 'web', 'sql.example'), db)
   assert.equal(await resolved(mine, 'db', 'cache'), null, 'they share no network')
   assert.notEqual(await resolved(theirs, 'web', 'db'), db)
-  assert.notEqual((await host.owner.icmp(db)).result, 'answered')
+  assert.notEqual((await host.owner.icmp(db, BRIEF)).result, 'answered')
   const [web, there] = [await agentIn(theirs, 'web'), await agentIn(mine, 'db')]
-  assert.notEqual((await web.icmp(db)).result, 'answered')
+  assert.notEqual((await web.icmp(db, BRIEF)).result, 'answered')
   const ours = await agentIn(mine, 'web')
   assert.equal((await ours.tcp(db)).label, 'db')
   for (const agent of [web, there, ours]) await agent.kill()
@@ -246,15 +246,15 @@ test('a policy opens a port for everybody, also after a restart, until a newer o
   const order = host.newOrder({ wiring: { interfaces: [], networks: {}, policy } })
   await host.ensure(order)
   const agent = await agentIn(order, 'web')
-  const open = async () => (await host.stranger.tcp(order.address)).label === 'web'
+  const open = async (time?: typeof BRIEF) => (await host.stranger.tcp(order.address, time)).label === 'web'
   assert.ok(await open())
-  assert.ok(!(await host.reaches(host.stranger, order)), 'that port alone')
+  assert.ok(!(await host.reaches(host.stranger, order, BRIEF)), 'that port alone')
   await host.kill()
   await host.start()
   assert.ok(await open())
   const { wiring: _, ...closed } = { ...order, generation: 2 }
   await host.ensure(closed)
-  assert.ok(!(await open()))
+  assert.ok(!(await open(BRIEF)))
   assert.ok(await host.reaches(host.owner, order))
   await agent.kill()
   await host.unionize.ask('remove', order.instance, 3)

@@ -4,7 +4,7 @@ import { describe, it } from 'node:test'
 import type { Way } from '../../unionize/wiring/wiring.ts'
 import { until } from '../support/until.ts'
 import { HOME, MACHINE, prepared, WaysLab } from '../support/ways-lab.ts'
-import { placement, WiringLab } from '../support/wiring-lab.ts'
+import { BRIEF, placement, WiringLab } from '../support/wiring-lab.ts'
 
 const COUNT = 1000
 const MY_ADDRESS = 'fd00:1:0:ffff::1'
@@ -99,7 +99,10 @@ describe('an owner on the same link as the machine that its instance is on', () 
     const client = await home.client(0)
     machine.run('ip', '-6', 'route', 'add', `${client.address}/128`, 'via', 'fd00:c::1')
     const agent = await machine.onHost('remote')
-    await until('the machine reaches the host', async () => (await agent.icmp('fd00:c::1')).result === 'answered')
+    await until(
+      'the machine reaches the host',
+      async () => (await agent.icmp('fd00:c::1', BRIEF)).result === 'answered',
+    )
     await wiring.lead({ owner: client.address, address: 'fd00:1::205', reach: { kind: 'routed', via: 'fd00:c::900' } })
     for (let i = 0; i < 5; i++) assert.equal((await client.tcp('fd00:1::205', PATIENT)).label, 'remote')
     assert.match(home.run('ip', '-6', 'route', 'get', 'fd00:1::205'), /via fd00:c::900 dev br-clients/)

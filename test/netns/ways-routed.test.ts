@@ -6,7 +6,7 @@ import { until } from '../support/until.ts'
 import { HOME, MACHINE, prepared, WaysLab } from '../support/ways-lab.ts'
 import type { Outcome } from '../support/wiring-agent.ts'
 import { packetTooBig, udpPacket } from '../support/wiring-frames.ts'
-import { type Agent, placement, type WiringLab, type WiringProcess } from '../support/wiring-lab.ts'
+import { type Agent, BRIEF, placement, type WiringLab, type WiringProcess } from '../support/wiring-lab.ts'
 
 const PROTOCOLS = ['tcp', 'udp', 'icmp'] as const
 const MY_ADDRESS = 'fd00:1:0:ffff::1'
@@ -66,8 +66,8 @@ describe('a way to an instance on another machine, with its own address', () => 
     })
     it(`nobody else reaches it through the home host by ${protocol}, neither a client nor a local instance`, async () => {
       const before = await wiring.counters()
-      assert.equal(await result(clients[1][protocol](ADDRESS)), 'silent')
-      assert.equal(await result(local[protocol](ADDRESS)), 'silent')
+      assert.equal(await result(clients[1][protocol](ADDRESS, BRIEF)), 'silent')
+      assert.equal(await result(local[protocol](ADDRESS, BRIEF)), 'silent')
       const now = await wiring.counters()
       for (const reason of ['stranger', 'other-instance'] as const) {
         assert.ok((now[reason] ?? 0) > (before[reason] ?? 0), `${reason} is counted`)
@@ -82,7 +82,7 @@ describe('a way to an instance on another machine, with its own address', () => 
         policy: { public: [], egress: ['fd00:c::/64', 'fd00:1:1::/64'], limits: {} },
       })
       lab.machine.run('ip', '-6', 'route', 'replace', 'fd00:c::/64', 'via', HOME.onMachineLink)
-      for (const client of clients) assert.equal(await result(instance[protocol](client.address)), 'silent')
+      for (const client of clients) assert.equal(await result(instance[protocol](client.address, BRIEF)), 'silent')
       assert.ok(((await wiring.counters()).egress ?? 0) > (egress ?? 0))
       lab.machine.run('ip', '-6', 'route', 'delete', 'fd00:c::/64')
       await onMachine.place(placed())
@@ -97,7 +97,7 @@ describe('a way to an instance on another machine, with its own address', () => 
     lab.machine.run('ip', '-6', 'route', 'add', local.address, 'via', HOME.onMachineLink)
     const before = await wiring.counters()
     const arrived = packetsIn(lab.home, local)
-    assert.equal(await result(instance.tcp(local.address)), 'silent')
+    assert.equal(await result(instance.tcp(local.address, BRIEF)), 'silent')
     assert.equal(packetsIn(lab.home, local), arrived)
     assert.ok(((await wiring.counters())['other-instance'] ?? 0) > (before['other-instance'] ?? 0))
     assert.equal((await clients[0].tcp(local.address, PATIENT)).label, 'local')
@@ -109,7 +109,7 @@ describe('a way to an instance on another machine, with its own address', () => 
 
   it('not even one packet of a stranger arrives on the machine', async () => {
     const arrived = packetsIn(lab.machine, instance)
-    await clients[1].udp(ADDRESS)
+    await clients[1].udp(ADDRESS, BRIEF)
     assert.equal(packetsIn(lab.machine, instance), arrived)
     await clients[0].udp(ADDRESS, PATIENT)
     assert.ok(packetsIn(lab.machine, instance) > arrived)
@@ -136,7 +136,7 @@ describe('a way to an instance on another machine, with its own address', () => 
 
   it('the machine refuses whoever the home host would let through', async () => {
     await wiring.lead({ ...way(), owner: clients[1].address })
-    assert.equal(await result(clients[1].tcp(ADDRESS)), 'silent')
+    assert.equal(await result(clients[1].tcp(ADDRESS, BRIEF)), 'silent')
     await wiring.unlead({ owner: clients[1].address, address: ADDRESS })
     assert.equal(
       await result(clients[0].tcp(ADDRESS, PATIENT)),
@@ -156,7 +156,7 @@ describe('a way to an instance on another machine, with its own address', () => 
       await wiring.unlead(way())
       assert.deepEqual(WaysLab.routes(lab.home), [])
       assert.equal(await clients[0].ask('flowEcho', 300), false)
-      assert.equal(await result(clients[0].tcp(ADDRESS)), 'silent')
+      assert.equal(await result(clients[0].tcp(ADDRESS, BRIEF)), 'silent')
       assert.equal(await result(clients[0].tcp(MY_ADDRESS, PATIENT)), 'refused')
       await wiring.lead(way())
       await wiring.lead(way())

@@ -4,7 +4,7 @@ import type { Policy } from '../../common/wiring-policy.ts'
 import type { Way } from '../../unionize/wiring/wiring.ts'
 import { CLOUD, HOME, prepared, WaysLab } from '../support/ways-lab.ts'
 import type { Outcome } from '../support/wiring-agent.ts'
-import { type Agent, placement, type WiringProcess } from '../support/wiring-lab.ts'
+import { type Agent, BRIEF, placement, type WiringProcess } from '../support/wiring-lab.ts'
 
 const PROTOCOLS = ['tcp', 'udp', 'icmp'] as const
 const MY_ADDRESS = 'fd00:1:0:ffff::1'
@@ -56,9 +56,9 @@ describe('a way to an instance at another address', () => {
       lab.admit('::/0')
       try {
         const before = await wiring.counters()
-        assert.equal(await result(clients[1][protocol](ADDRESS)), 'silent')
-        assert.equal(await result(clients[1][protocol](CLOUD)), 'silent')
-        assert.equal(await result(local[protocol](CLOUD)), 'silent')
+        assert.equal(await result(clients[1][protocol](ADDRESS, BRIEF)), 'silent')
+        assert.equal(await result(clients[1][protocol](CLOUD, BRIEF)), 'silent')
+        assert.equal(await result(local[protocol](CLOUD, BRIEF)), 'silent')
         const now = await wiring.counters()
         assert.ok((now.stranger ?? 0) >= (before.stranger ?? 0) + 2)
         assert.ok((now['other-instance'] ?? 0) > (before['other-instance'] ?? 0))
@@ -71,7 +71,7 @@ describe('a way to an instance at another address', () => {
 
   it('it comes from the very address that is wanted, whatever the kernel would have chosen', async () => {
     lab.admit(HOME.onMachineLink)
-    assert.equal(await result(clients[0].tcp(MY_ADDRESS)), 'silent')
+    assert.equal(await result(clients[0].tcp(MY_ADDRESS, BRIEF)), 'silent')
     await wiring.lead(way(HOME.onMachineLink))
     for (const protocol of PROTOCOLS) assert.equal(await result(clients[0][protocol](MY_ADDRESS, PATIENT)), 'answered')
     assert.equal(await result(clients[0].tcp(ADDRESS, PATIENT)), 'answered')
@@ -79,7 +79,7 @@ describe('a way to an instance at another address', () => {
     wiring = await prepared(lab.home)
     await wiring.lead(way())
     assert.equal(
-      await result(clients[0].tcp(MY_ADDRESS)),
+      await result(clients[0].tcp(MY_ADDRESS, BRIEF)),
       'silent',
       'the former source is known from the kernel, and gone',
     )
@@ -88,7 +88,7 @@ describe('a way to an instance at another address', () => {
   })
 
   it('what the owner sends to that other address itself keeps its source, so that it ends with nothing of ours', async () => {
-    assert.equal(await result(clients[0].tcp(CLOUD)), 'silent', 'the cloud admits the home host alone')
+    assert.equal(await result(clients[0].tcp(CLOUD, BRIEF)), 'silent', 'the cloud admits the home host alone')
     lab.admit(clients[0].address)
     assert.equal((await clients[0].tcp(CLOUD, PATIENT)).label, 'cloud')
     lab.admit(HOME.onCloudLink)
@@ -114,7 +114,7 @@ describe('a way to an instance at another address', () => {
       await wiring.unlead(way())
       await wiring.unlead(way())
       assert.equal(await clients[0].ask('flowEcho', 300), false)
-      assert.equal(await result(clients[0].tcp(ADDRESS)), 'silent')
+      assert.equal(await result(clients[0].tcp(ADDRESS, BRIEF)), 'silent')
       assert.equal(await result(clients[0].tcp(MY_ADDRESS, PATIENT)), 'refused')
       await wiring.lead(way())
       await wiring.lead(way())
@@ -144,7 +144,7 @@ describe('a way to an instance at another address', () => {
     lab.home.run('nft', 'flush', 'ruleset')
     await wiring.guard()
     assert.equal((await clients[0].tcp(MY_ADDRESS, PATIENT)).label, 'cloud')
-    assert.equal(await result(clients[1].tcp(CLOUD)), 'silent')
+    assert.equal(await result(clients[1].tcp(CLOUD, BRIEF)), 'silent')
   })
 
   it('an instance that moves from there to this host is reached here by new connections', async () => {

@@ -59,6 +59,8 @@ test('a way that was said after an order has my.instance, also after a restart w
   await lead(cloudWay())
   await lead(machineWay())
   assert.equal(await leadsTo(), 'cloud')
+  await host.ensure(order)
+  assert.equal(await leadsTo(), 'cloud', 'the same order once more says nothing new')
   await restart()
   assert.equal(await leadsTo(), 'cloud')
   assert.deepEqual(WaysLab.routes(host.lab), [`fd00:1::c2 ${MACHINE}`])

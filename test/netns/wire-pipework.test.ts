@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { after, afterEach, before, test } from 'node:test'
 import { until } from '../support/until.ts'
 import { WireCommand } from '../support/wire-command.ts'
-import { type Agent, WiringLab } from '../support/wiring-lab.ts'
+import { type Agent, BRIEF, WiringLab } from '../support/wiring-lab.ts'
 import type { Remote } from '../support/wiring-remote.ts'
 
 /*
@@ -280,8 +280,8 @@ test('ports that are published by the default route of others go on after a new 
   inside('link', 'set', 'eth0', 'up')
   inside('address', 'add', 'fd00:8::5/64', 'dev', 'eth0', 'nodad')
   inside('route', 'add', 'default', 'via', 'fd00:8::1', 'dev', 'eth0')
-  const answered = async () => (await host.icmp('fd00:8::5')).result === 'answered'
-  await until('a far client is answered by the default route', answered)
+  const answered = async (time?: typeof BRIEF) => (await host.icmp('fd00:8::5', time)).result === 'answered'
+  await until('a far client is answered by the default route', () => answered(BRIEF))
 
   unionize('wire', guest.target, '--bridge', 'br1', '-a', 'fd00:5::5/64', '-g', 'fd00:5::1')
   assert.ok(await answered(), 'and still is')

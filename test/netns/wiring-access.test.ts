@@ -3,7 +3,7 @@ import { after, before, describe, it } from 'node:test'
 import { until } from '../support/until.ts'
 import type { Outcome } from '../support/wiring-agent.ts'
 import { packetTooBig, udpPacket } from '../support/wiring-frames.ts'
-import { type Agent, percentiles, placement, WiringLab, type WiringProcess } from '../support/wiring-lab.ts'
+import { type Agent, BRIEF, percentiles, placement, WiringLab, type WiringProcess } from '../support/wiring-lab.ts'
 
 const PROTOCOLS = ['tcp', 'udp', 'icmp'] as const
 const MY_ADDRESS = 'fd00:1:0:ffff::1'
@@ -16,6 +16,11 @@ describe('who reaches whom', () => {
 
   const result = async (probe: Promise<Outcome>) => (await probe).result
   const placed = (n: 0 | 1) => placement(instances[n].pid, n, clients[n].address)
+  /** How often a client began a TCP connection with another packet, because the first one was not answered. */
+  const sentAgain = ({ pid }: Agent): number => {
+    const shown = lab.runIn(pid, 'nstat', '-jasz', 'TcpExtTCPSynRetrans')
+    return (JSON.parse(shown) as { kernel: { TcpExtTCPSynRetrans: number } }).kernel.TcpExtTCPSynRetrans
+  }
 
   before(async () => {
     lab = await WiringLab.start()
@@ -37,8 +42,8 @@ describe('who reaches whom', () => {
       assert.equal(await result(clients[0][protocol](instances[0].address)), 'answered')
     })
     it(`nobody else reaches it by ${protocol}`, async () => {
-      assert.equal(await result(clients[1][protocol](instances[0].address)), 'silent')
-      assert.equal(await result(clients[2][protocol](instances[0].address)), 'silent')
+      assert.equal(await result(clients[1][protocol](instances[0].address, BRIEF)), 'silent')
+      assert.equal(await result(clients[2][protocol](instances[0].address, BRIEF)), 'silent')
     })
     it(`my.instance leads each owner to its own by ${protocol}`, async () => {
       const answers = await Promise.all([clients[0][protocol](MY_ADDRESS), clients[1][protocol](MY_ADDRESS)])
@@ -50,13 +55,20 @@ describe('who reaches whom', () => {
       if (protocol !== 'icmp') assert.deepEqual(labels, ['first', 'second'])
     })
     it(`my.instance refuses a client without an instance at once by ${protocol}`, async () => {
-      const answer = await clients[2][protocol](MY_ADDRESS)
-      assert.equal(answer.result, 'refused')
-      assert.ok(answer.ms < 200, `${answer.ms} ms`)
+      const before = sentAgain(clients[2])
+      // A machine that stalls is slow now and then, a refusal that waits for something is slow each time.
+      let fastest = Number.POSITIVE_INFINITY
+      for (let tries = 0; tries < 5 && fastest >= 200; tries++) {
+        const answer = await clients[2][protocol](MY_ADDRESS)
+        assert.equal(answer.result, 'refused')
+        fastest = Math.min(fastest, answer.ms)
+      }
+      assert.ok(fastest < 200, `${fastest} ms`)
+      assert.equal(sentAgain(clients[2]), before, 'the first packet is answered')
     })
     it(`an instance reaches neither another instance nor a client by ${protocol}`, async () => {
-      assert.equal(await result(instances[0][protocol](instances[1].address)), 'silent')
-      assert.equal(await result(instances[0][protocol](clients[0].address)), 'silent')
+      assert.equal(await result(instances[0][protocol](instances[1].address, BRIEF)), 'silent')
+      assert.equal(await result(instances[0][protocol](clients[0].address, BRIEF)), 'silent')
     })
   }
 
@@ -64,7 +76,7 @@ describe('who reaches whom', () => {
     const arrived = () =>
       Number(/^Udp6InDatagrams\s+(\d+)/m.exec(lab.runIn(instances[0].pid, 'cat', '/proc/net/snmp6'))?.[1])
     const before = arrived()
-    await clients[1].udp(instances[0].address)
+    await clients[1].udp(instances[0].address, BRIEF)
     assert.equal(arrived(), before)
     await clients[0].udp(instances[0].address)
     assert.ok(arrived() > before)
@@ -77,9 +89,9 @@ describe('who reaches whom', () => {
     assert.equal(await result(instances[0].tcp('fd00:1::1', { port: 53 })), 'answered')
     assert.equal(await result(instances[0].udp('fd00:1::1', { port: 53 })), 'answered')
     for (const address of ['fd00:1::1', 'fd00:c::1']) {
-      assert.equal(await result(instances[0].tcp(address, { port: 8998 })), 'silent')
-      assert.equal(await result(instances[0].udp(address, { port: 8998 })), 'silent')
-      assert.equal(await result(instances[0].icmp(address)), 'silent')
+      assert.equal(await result(instances[0].tcp(address, { port: 8998, ...BRIEF })), 'silent')
+      assert.equal(await result(instances[0].udp(address, { port: 8998, ...BRIEF })), 'silent')
+      assert.equal(await result(instances[0].icmp(address, BRIEF)), 'silent')
     }
     assert.equal(await result(host.tcp(instances[0].address)), 'answered', 'the host itself may look whether it is up')
     await host.kill()
@@ -88,7 +100,7 @@ describe('who reaches whom', () => {
   it('closing a passage cuts an established connection at once, opening it lets it go on', async () => {
     const passage = { owner: clients[0].address, instance: instances[0].address }
     await clients[0].ask('flowOpen', instances[0].address, 7777)
-    assert.equal(await clients[0].ask('flowEcho', 500), true)
+    assert.equal(await clients[0].ask('flowEcho', 5000), true)
     await wiring.close(passage)
     await wiring.close(passage)
     assert.equal(await clients[0].ask('flowEcho', 300), false)
@@ -101,7 +113,7 @@ describe('who reaches whom', () => {
   it('an owner that moved reaches its instance from the new address only', async () => {
     await wiring.close({ owner: clients[0].address, instance: instances[0].address })
     await wiring.open({ owner: clients[2].address, instance: instances[0].address })
-    assert.equal(await result(clients[0].tcp(instances[0].address)), 'silent')
+    assert.equal(await result(clients[0].tcp(instances[0].address, BRIEF)), 'silent')
     assert.equal(await result(clients[0].tcp(MY_ADDRESS)), 'refused')
     assert.equal(await result(clients[2].tcp(instances[0].address)), 'answered')
     assert.equal((await clients[2].tcp(MY_ADDRESS)).label, 'first')
@@ -127,7 +139,7 @@ describe('who reaches whom', () => {
     const tellOf = (inner: string) =>
       client.ask('sendFrame', 'eth0', packetTooBig({ toMac: bridgeMac, from: router.address, about: inner, mtu: 1300 }))
     const answerTo = (owner: string) => udpPacket({ from: instance.address, fromPort: 7777, to: owner, toPort: 4000 })
-    assert.equal((await client.ask<Outcome>('udp', instance.address, 7777, 400, 4000)).result, 'answered')
+    assert.equal((await client.ask<Outcome>('udp', instance.address, 7777, 5000, 4000)).result, 'answered')
     await tellOf(answerTo(clients[1].address))
     await tellOf(answerTo(client.address))
     await until('the instance knows the smaller size', () => mtuTo(client.address) === '1300')
@@ -135,6 +147,7 @@ describe('who reaches whom', () => {
   })
 
   it('the first packet after a placement is never lost', async () => {
+    const before = sentAgain(clients[0])
     const times: number[] = []
     for (let round = 0; round < 50; round++) {
       await wiring.unplace(placed(0))
@@ -143,14 +156,13 @@ describe('who reaches whom', () => {
         await wiring.attach(placed(0))
       }
       await wiring.place(placed(0))
-      const answer = await clients[0].tcp(instances[0].address, { timeoutMs: 3000 })
+      const answer = await clients[0].tcp(instances[0].address, { timeoutMs: 10_000 })
       assert.equal(answer.result, 'answered', `round ${round}`)
       times.push(answer.ms)
     }
-    const worst = Math.max(...times)
     const { median, p99 } = percentiles(times)
     console.log(`first connection after place: median ${median.toFixed(1)} ms, p99 ${p99.toFixed(1)} ms`)
-    assert.ok(worst < 200, `the slowest of 50 took ${worst} ms`)
+    assert.equal(sentAgain(clients[0]), before, `the slowest of 50 took ${Math.max(...times)} ms`)
   })
 
   it('what keeps instances apart is these rules: without them each reaches the other', async () => {
@@ -169,7 +181,7 @@ describe('who reaches whom', () => {
 
   it('rules that someone else removed come back whole with the next call', async () => {
     await wiring.open({ owner: clients[0].address, instance: instances[0].address })
-    assert.equal(await result(clients[1].tcp(instances[0].address)), 'silent')
+    assert.equal(await result(clients[1].tcp(instances[0].address, BRIEF)), 'silent')
     assert.equal(await result(clients[0].tcp(instances[0].address)), 'answered')
     assert.equal((await clients[1].tcp(MY_ADDRESS)).label, 'second')
     const messages = await wiring.ask<{ level: string; message: string }[]>('messages')
@@ -180,7 +192,7 @@ describe('who reaches whom', () => {
     lab.run('nft', 'flush', 'ruleset')
     assert.equal(await result(clients[1].tcp(instances[0].address)), 'answered', 'without rules all is open')
     await wiring.guard()
-    assert.equal(await result(clients[1].tcp(instances[0].address)), 'silent')
+    assert.equal(await result(clients[1].tcp(instances[0].address, BRIEF)), 'silent')
     assert.equal(await result(clients[0].tcp(instances[0].address)), 'answered')
   })
 })

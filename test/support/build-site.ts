@@ -115,7 +115,7 @@ export class BuildSite implements AsyncDisposable {
 
   /** Waits for the end; the build must succeed. @returns the image */
   async built(build: BuildShape): Promise<string> {
-    const ended = await this.ended(build)
+    const ended = await this.ended(build, 120_000)
     if (ended.state !== 'done' || ended.image === null) throw new Error(`${ended.error}\n${await this.log(build)}`)
     return ended.image
   }

@@ -1,8 +1,8 @@
 import { openStore } from '../../orchestrator/store/knex.ts'
 
-/** A process that commits a thousand events, several at once, and prints the number of each one that was acknowledged. */
+/** A process that commits 100,000 events, several at once, and prints the number of each one that was acknowledged. */
 const store = await openStore(process.argv[2] ?? '')
-const numbers = Array.from({ length: 1000 }, (_, n) => n).values()
+const numbers = Array.from({ length: 100_000 }, (_, n) => n).values()
 await Promise.all(
   Array.from({ length: 4 }, async () => {
     for (const n of numbers) {

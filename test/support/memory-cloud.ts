@@ -11,6 +11,7 @@ export interface MemoryMachine {
   console: string | null
   detail?: string
   noRoom?: boolean
+  spoiled?: boolean
 }
 
 /** A provider in memory, for what is the same with all of them. Its machines outlive the backends that use it. */
@@ -42,17 +43,8 @@ export function memoryCloud(options: { bootBytes?: number; instant?: boolean } =
         if (extra !== undefined) throw new InvalidInput(`settings.provider.${extra}`, 'there is no such setting')
         const { installation, clock, prices } = context
         const shown = (machine: MemoryMachine): CloudMachine => {
-          const { id, order, state, address, createdAt, detail, noRoom } = machine
-          return {
-            id,
-            instance: order.instance,
-            generation: order.generation,
-            state,
-            address,
-            createdAt,
-            detail,
-            noRoom,
-          }
+          const { order, console: _, ...rest } = machine
+          return { ...rest, instance: order.instance, generation: order.generation }
         }
         const ours = () => [...machines.values()].filter((m) => Object.values(m.order.tags)[0] === installation)
         const call = async <T>(name: keyof Provider, signal: AbortSignal, work: () => T | Promise<T>): Promise<T> => {

@@ -38,10 +38,8 @@ export async function startPostgres(): Promise<Postgres> {
       await client.end()
     }
   }
-  await until('PostgreSQL answers', async () => {
-    await query('select 1')
-    return true
-  })
+  const answers = () => query('select 1').then(() => true)
+  await until('PostgreSQL answers', answers, { deadlineMs: 60_000 })
   let count = 0
   return {
     async database() {

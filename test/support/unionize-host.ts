@@ -8,7 +8,7 @@ import { rememberIfNew, removeImages } from '../../lab/images.ts'
 import { runDirectory } from '../../lab/places.ts'
 import { LABEL, type WireObserved, type WireOrder, type WireService } from '../../unionize/contract.ts'
 import { until } from './until.ts'
-import { type Agent, WiringLab } from './wiring-lab.ts'
+import { type Agent, type BRIEF, WiringLab } from './wiring-lab.ts'
 import { Remote } from './wiring-remote.ts'
 
 const PROCESS = fileURLToPath(new URL('./unionize-process.ts', import.meta.url))
@@ -122,7 +122,8 @@ export class UnionizeHost {
   list = () => this.unionize.ask<WireObserved[]>('list')
   stateOf = async (order: WireOrder) => (await this.list()).find((o) => o.instance === order.instance)?.state
   containersOf = (order: WireOrder) => this.engine.containers(`${LABEL.instance}=${order.instance}`)
-  reaches = async (who: Agent, order: WireOrder) => (await who.icmp(order.address)).result === 'answered'
+  reaches = async (who: Agent, order: WireOrder, time?: typeof BRIEF) =>
+    (await who.icmp(order.address, time)).result === 'answered'
   rules = () => this.lab.run('nft', 'list', 'ruleset')
   /** Ids of all sandboxes that run. */
   sandboxes = async () => this.#ids('sandbox')

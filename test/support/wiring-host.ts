@@ -25,7 +25,7 @@ answer({
   timed,
 })
 
-type Verb = 'attach' | 'place' | 'unplace' | 'detach'
+type Verb = 'attach' | 'place' | 'unplace' | 'detach' | 'links'
 
 /** Carries out calls one after another and returns how long each took, in milliseconds. */
 async function timed(calls: readonly { verb: Verb; args: readonly never[] }[]): Promise<number[]> {

@@ -17,6 +17,10 @@ export const NETWORK: HostNetwork = {
   myAddress: 'fd00:1:0:ffff::1',
 }
 export const PORT = 7777
+/** For what is to stay silent, and for each look of those that are repeated. */
+export const BRIEF = { timeoutMs: 400 }
+/** Milliseconds for what is to be answered: however busy the machine is. */
+const PATIENCE_MS = 5000
 
 const PREFIX = 'wt-'
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
@@ -35,7 +39,7 @@ export class Agent extends Remote {
   icmp = (address: string, options: { timeoutMs?: number } = {}) => this.#try('icmp', address, options)
 
   #try(verb: string, address: string, options: { port?: number; timeoutMs?: number }): Promise<Outcome> {
-    return this.ask<Outcome>(verb, address, options.port ?? PORT, options.timeoutMs ?? 400)
+    return this.ask<Outcome>(verb, address, options.port ?? PORT, options.timeoutMs ?? PATIENCE_MS)
   }
 }
 
@@ -143,7 +147,7 @@ export class WiringLab implements AsyncDisposable {
     inside('route', 'add', 'default', 'via', 'fd00:c::1')
     const command = ['nsenter', `--net=/run/netns/${name}`, process.execPath, AGENT, `client${number}`, String(PORT)]
     const agent = await this.#ready(new Agent(command, address))
-    await until('the client reaches the host', async () => (await agent.icmp('fd00:c::1')).result === 'answered')
+    await until('the client reaches the host', async () => (await agent.icmp('fd00:c::1', BRIEF)).result === 'answered')
     return agent
   }
 

@@ -197,6 +197,13 @@ describe('boot data', () => {
     for (const unit of units) assert.match(files.get(`/etc/systemd/system/${unit}`)?.text ?? '', /\nExecStart=\//)
   })
 
+  it('for cloud-init are read as texts by YAML 1.1 too, whatever the device calls itself', () => {
+    for (const hostname of ['on', 'no', '2026-11-22', '0b10', 'null', '1e5', '0123']) {
+      const text = bootData(cloudOrder(1, 1, { name: hostname }), format)
+      assert.equal(parse(text, { version: '1.1' }).hostname, hostname)
+    }
+  })
+
   it('for Ignition are what Ignition itself takes for valid, for both engines', () => {
     for (const engine of ['docker', 'podman'] as const) {
       const input = bootData(rich(), { ...format, boot: 'ignition', engine })

@@ -39,11 +39,20 @@ function site(settings: object = {}, cloud: MemoryCloud = memoryCloud()) {
       assert.ok(look < 5, `it does not come up: ${observed.detail}`)
     }
   }
-  return { backend, cloud, clock, again, run, list: () => backend.list(one, never) }
+  const remembered = async () => JSON.parse((await records.all()).get('machine/one/i-test1') ?? '{}')
+  return { backend, cloud, clock, remembered, again, run, list: () => backend.list(one, never) }
 }
 
 const machinesOf = (cloud: MemoryCloud, n: number) =>
   [...cloud.machines.values()].filter(({ order }) => order.instance === cloudOrder(n).instance)
+
+/** The machine of the first instance was made twice, and neither works. */
+function spoilFirst(cloud: MemoryCloud): void {
+  const [made = assert.fail('it has no machine')] = machinesOf(cloud, 1)
+  Object.assign(made, { state: 'failed', spoiled: true })
+  const id = `${made.id}0`
+  cloud.machines.set(id, { ...made, id })
+}
 
 backendContract('cloud, in memory', async () => {
   const cloud = memoryCloud({ instant: true })
@@ -177,9 +186,7 @@ describe('the life of a cloud machine', () => {
   it('is made anew without a failure when two spoiled each other, whoever looks first', async () => {
     const { backend, cloud, run, list } = site()
     await run(1)
-    const [first = assert.fail()] = machinesOf(cloud, 1)
-    first.state = 'failed'
-    cloud.machines.set('m9', { ...first, id: 'm9' })
+    spoilFirst(cloud)
     assert.deepEqual(
       (await list()).map(({ state }) => state),
       ['stopped'],
@@ -196,16 +203,14 @@ describe('the life of a cloud machine', () => {
   it('is made anew though only one of two that spoiled each other could be deleted, and the other seems to run', async () => {
     const { backend, cloud, again, run } = site()
     await run(1)
-    const [first = assert.fail()] = machinesOf(cloud, 1)
-    first.state = 'failed'
-    cloud.machines.set('m9', { ...first, id: 'm9' })
+    spoilFirst(cloud)
     cloud.trouble = (call, when) => {
       if (call === 'delete' && when === 'after') throw new HostUnreachable('one', 'its answer was lost')
     }
     await assert.rejects(backend.ensure(cloudOrder(1), one, never), HostUnreachable)
     cloud.trouble = () => {}
     const [other = assert.fail()] = machinesOf(cloud, 1)
-    other.state = 'running'
+    Object.assign(other, { state: 'running', spoiled: false })
     const after = again()
     assert.deepEqual(
       (await after.list(one, never)).map(({ state }) => state),
@@ -218,17 +223,40 @@ describe('the life of a cloud machine', () => {
   })
 
   it('fails, so that it is tried ever later, where each request is carried out twice', async () => {
-    const { backend, cloud } = site()
-    cloud.newState = 'failed'
+    const { backend, cloud, remembered } = site()
     const twice = async () => {
       await backend.ensure(cloudOrder(1), one, never)
-      const [made = assert.fail()] = machinesOf(cloud, 1)
-      cloud.machines.set(`${made.id}0`, { ...made, id: `${made.id}0` })
+      spoilFirst(cloud)
       return await backend.ensure(cloudOrder(1), one, never)
     }
     assert.equal((await twice()).state, 'starting')
-    await assert.rejects(twice(), { code: 'machine-failed', retryable: true })
+    for (let time = 0; time < 3; time++) await assert.rejects(twice(), { code: 'machine-failed', retryable: true })
     assert.equal(cloud.machines.size, 0)
+    assert.deepEqual((await remembered()).spoiled, ['m4', 'm40'], 'the last ones alone are remembered')
+  })
+
+  it('is made anew without a failure whenever one of them worked in between', async () => {
+    const { backend, cloud, run, remembered } = site()
+    for (let time = 0; time < 3; time++) {
+      await run(1)
+      assert.deepEqual((await remembered()).spoiled, [])
+      spoilFirst(cloud)
+      assert.equal((await backend.ensure(cloudOrder(1), one, never)).state, 'starting')
+    }
+  })
+
+  it('is told as without room where two failed for that, whether they spoil each other or not', async () => {
+    for (const spoiled of [true, false]) {
+      const { backend, cloud, run } = site()
+      await run(1)
+      spoilFirst(cloud)
+      const noRoom = { spoiled, detail: 'no host is left', noRoom: true }
+      for (const machine of cloud.machines.values()) Object.assign(machine, noRoom)
+      await assert.rejects(backend.ensure(cloudOrder(1), one, never), (error) => {
+        return error instanceof NoRoom && /no host is left/.test(error.message)
+      })
+      assert.equal(cloud.machines.size, 0)
+    }
   })
 
   it('is deleted and its reason told when the provider could not make it; no room is no room', async () => {

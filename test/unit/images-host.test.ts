@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
 import { ContainerFailure } from '../../unionize/engine/failure.ts'
 import { checkArchive } from '../../unionize/images/archive.ts'
 import { credentialsFor, registryOf } from '../../unionize/images/credentials.ts'
@@ -11,6 +12,7 @@ import { loadImageRecord } from '../../unionize/images/record.ts'
 import { createImageStock } from '../../unionize/images/stock.ts'
 import { tar } from '../support/archives.ts'
 import { silent } from '../support/fixtures.ts'
+import { until } from '../support/until.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'images-host-'))
 after(() => rmSync(directory, { recursive: true }))
@@ -145,5 +147,49 @@ describe('images that came by us', () => {
       ['missing:1', true],
     ])
     assert.deepEqual([...record.all().keys()], ['comes:1'])
+  })
+
+  it('stay noted when one who fetched them failed, and another one did not', async () => {
+    const record = await loadImageRecord(join(directory, 'both.json'), unexpected)
+    const pulls: { image: string; end: PromiseWithResolvers<void> }[] = []
+    const engine: Pick<ImageEngine, 'find' | 'pull' | 'used'> = {
+      find: async () => null,
+      used: async () => new Set(),
+      pull(image) {
+        const end = Promise.withResolvers<void>()
+        pulls.push({ image, end })
+        return end.promise
+      },
+    }
+    const stock = createImageStock({
+      ...{ engine: engine as ImageEngine, record, directory, credentialsFile: null, keepMs: 0, log: silent },
+      ...{ orchestrator: { get: unexpected }, notice: unexpected, now: Date.now },
+    })
+    const two = async (image: string) => {
+      const outcomes = Promise.allSettled([1, 2].map(() => stock.pull(image, { progress: () => {} })))
+      const here = () => pulls.filter((pull) => pull.image === image)
+      await until('both are fetching', () => here().length === 2)
+      const [first, second] = here().map(({ end }) => end)
+      assert.ok(first && second)
+      return { first, second, outcomes }
+    }
+    const cut = new ContainerFailure('pull-failed', 'cut', { retryable: true })
+    const late = await two('late:1')
+    late.first.reject(cut)
+    await turn()
+    assert.ok(record.all().has('late:1'), 'it is still coming')
+    await stock.keep([], never)
+    assert.ok(record.all().has('late:1'), 'nor is it here to be taken away')
+    late.second.resolve()
+    await late.outcomes
+    const early = await two('early:1')
+    early.first.resolve()
+    await turn()
+    early.second.reject(cut)
+    await early.outcomes
+    const none = await two('none:1')
+    for (const { reject } of [none.first, none.second]) reject(cut)
+    await none.outcomes
+    assert.deepEqual([...record.all().keys()], ['late:1', 'early:1'])
   })
 })

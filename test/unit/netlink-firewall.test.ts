@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { isDeepStrictEqual } from 'node:util'
 import fc from 'fast-check'
 import type { Policy } from '../../common/wiring-policy.ts'
 import { type Change, Contents } from '../../unionize/wiring/firewall/contents.ts'
 import type { Path } from '../../unionize/wiring/firewall/paths.ts'
+import { readContents } from '../../unionize/wiring/firewall/reading.ts'
 import { baseRules } from '../../unionize/wiring/firewall/ruleset.ts'
 import type { Way } from '../../unionize/wiring/wiring.ts'
 
@@ -90,6 +92,7 @@ const guard = fc.tuple(link, fc.option(fc.tuple(mac, instance, policy), { nil: n
 const change: fc.Arbitrary<Change> = fc.record(
   {
     open: fc.array(path, { maxLength: 2 }),
+    keep: fc.array(path, { maxLength: 2 }),
     close: fc.array(path, { maxLength: 2 }),
     guard,
   },
@@ -112,6 +115,9 @@ describe('the contents of the firewall', () => {
           const without = (p: { owner: string }) => (open.get(p.owner) ?? []).filter((o) => keyOf(o) !== keyOf(p))
           for (const p of step.close ?? []) open.set(p.owner, without(p))
           for (const p of step.open ?? []) open.set(p.owner, [...without(p), p])
+          for (const p of step.keep ?? []) {
+            if (!open.get(p.owner)?.some((o) => isDeepStrictEqual(o, p))) open.set(p.owner, [...without(p), p])
+          }
           const after = contents.hops()
           for (const to of new Set([...before.keys(), ...after.keys()])) {
             if (before.get(to) !== after.get(to))
@@ -145,6 +151,27 @@ describe('the contents of the firewall', () => {
     )
   })
 
+  it('a path that is kept has my.instance when it is new or another one; when it is there just so, the last still has it', () => {
+    const contents = new Contents([], [])
+    const kernel = new KernelSets()
+    const plan = (step: Change) => {
+      const { commands, commit } = contents.plan(step)
+      kernel.run(commands)
+      commit()
+      return kernel.of('inet unionize mine').map((text) => text.replace(/.* : /, ''))
+    }
+    const first = { owner: 'fd00:c::1', instance: 'fd00:1::1' }
+    const second = { owner: 'fd00:c::1', instance: 'fd00:1::2' }
+    assert.deepEqual(plan({ keep: [first] }), ['fd00:1::1'])
+    assert.deepEqual(plan({ keep: [second] }), ['fd00:1::2'])
+    assert.deepEqual(plan({ keep: [first] }), ['fd00:1::2'])
+    kernel.sets.get('inet unionize passages')?.clear()
+    plan({ keep: [first] })
+    assert.deepEqual(kernel.of('inet unionize passages'), ['fd00:c::1 . fd00:1::1'], 'someone had taken it away')
+    assert.deepEqual(plan({ keep: [{ ...first, ownerVia: 'fd00:9::1' }] }), ['fd00:1::1'])
+    assert.deepEqual(plan({ open: [second] }), ['fd00:1::2'])
+  })
+
   it('nothing is opened that the plan was not committed for', () => {
     const contents = new Contents([], [])
     contents.plan({ open: [{ owner: 'fd00:c::1', instance: 'fd00:1::1' }] })
@@ -172,5 +199,28 @@ describe('the rules', () => {
     const protocols = [...rules.matchAll(operands)].map((match) => match[1])
     assert.ok(protocols.length > 0)
     for (const protocol of protocols) assert.match(protocol ?? '', /^[\d{}., ]+$/)
+  })
+})
+
+describe('what the kernel holds', () => {
+  it('is read back however libnftables lists the prefixes that somebody may reach', () => {
+    const chain = 'egress_1'
+    const lists: Record<string, unknown> = {
+      'set bridge unionize sources': [{ concat: ['ui-a', '02:00:00:00:00:01', 'fd00:1::5'] }],
+      'map inet unionize egress': [['fd00:1::5', { jump: { target: chain } }]],
+      [`set inet unionize ${chain}`]: [
+        '2001:db8::1',
+        { prefix: { addr: '2001:db8:1::', len: 48 } },
+        { range: ['ff00::', 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff'] },
+      ],
+    }
+    const list = (command: string) => ({ nftables: [{ set: { elem: lists[command.replace(/^list /, '')] ?? [] } }] })
+    const read = readContents(list).holders()
+    assert.deepEqual(
+      read.map(({ policy }) => policy?.egress),
+      [['2001:db8::1/128', '2001:db8:1::/48', 'ff00::/8']],
+    )
+    lists[`set inet unionize ${chain}`] = [{ range: ['::', 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff'] }]
+    assert.deepEqual(readContents(list).holders()[0]?.policy?.egress, ['::/0'])
   })
 })

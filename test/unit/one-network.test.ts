@@ -94,9 +94,9 @@ function hostsOnMachine(order: Order, service: string): string[] | null {
 const forms = {
   'no networks': template(),
   'the default one in a list': template({ web: ', networks: [default]', db: ', networks: [default]' }),
-  'the default one in a map, and declared without options': template({
+  'the default one in a map, and declared with options that change nothing': template({
     db: ', networks: {default: }',
-    more: 'networks: {default: {driver: bridge, x-note: ours}}',
+    more: 'networks: {default: {driver: bridge, enable_ipv6: true, internal: false, x-note: ours}}',
   }),
 }
 

@@ -12,6 +12,8 @@ function site() {
   /** Addresses that have a place on the bridge. */
   const placed = new Set<string>()
   let broken = false
+  /** Addresses whose place cannot be taken away. */
+  const stuck = new Set<string>()
   const labelsOf = (address: string) => ({
     [TASK_LABEL.role]: TASK_ROLE,
     [TASK_LABEL.place]: JSON.stringify({
@@ -39,6 +41,7 @@ function site() {
       place: async ({ address }) => void placed.add(address),
       unplace: async ({ address }) => {
         works()
+        if (stuck.has(address)) throw new Error('busy')
         placed.delete(address)
       },
       detach: async () => works(),
@@ -46,7 +49,7 @@ function site() {
   })
   const event = (action: string, id: string, address: string) =>
     tasks.happened({ action, id, labels: labelsOf(address) } as Parameters<typeof tasks.happened>[0])
-  return { running, placed, tasks, event, break: (is: boolean) => (broken = is) }
+  return { running, placed, stuck, tasks, event, break: (is: boolean) => (broken = is) }
 }
 
 describe('tasks of a swarm on a host', () => {
@@ -73,6 +76,26 @@ describe('tasks of a swarm on a host', () => {
     s.break(false)
     await s.tasks.mend()
     assert.deepEqual([...s.placed], [])
+  })
+
+  it('are wired and unwired beside one that cannot be unwired', async () => {
+    const { running, placed, stuck, tasks, event } = site()
+    for (const [id, address] of [
+      ['bad', 'fd00:1::1'],
+      ['old', 'fd00:1::2'],
+    ] as const) {
+      running.set(id, { address })
+      await event('start', id, address)
+    }
+    stuck.add('fd00:1::1')
+    running.clear()
+    running.set('new', { address: 'fd00:1::3' })
+    tasks.missed()
+    await assert.rejects(tasks.mend(), /busy/)
+    assert.deepEqual([...placed], ['fd00:1::1', 'fd00:1::3'])
+    stuck.clear()
+    await tasks.mend()
+    assert.deepEqual([...placed], ['fd00:1::3'])
   })
 
   it('that ended before they could be wired leave nothing that the firewall was told of them', async () => {

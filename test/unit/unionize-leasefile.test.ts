@@ -46,6 +46,18 @@ test('of a lease file the living DHCPv6 leases are read', () => {
   assert.equal(table.faults.length, 1)
 })
 
+test('a file that is being rewritten is not taken for whole when it is cut off behind a line', async (t) => {
+  const path = join(folder(t), 'leases')
+  const cut = `${SERVER}\n${seconds(60)} 42 fd00:c::5 box ${DUID}\n`
+  writeFileSync(path, cut)
+  let writings = 0
+  const rewriting = setInterval(() => {
+    writeFileSync(path, ++writings < 30 ? cut : `${cut}${seconds(60)} 43 fd00:c::6 * ${DUID}\n`)
+    if (writings === 30) clearInterval(rewriting)
+  }, 10)
+  assert.equal((await readLeaseFile(path, () => NOW)).leases.length, 2)
+})
+
 test('a file that is being rewritten is read when it is whole again', async (t) => {
   const path = join(folder(t), 'leases')
   const whole = `${SERVER}\n${seconds(60)} 42 fd00:c::5 box ${DUID}\n`

@@ -168,6 +168,21 @@ test('work for one key happens in turn, for another beside it', async () => {
   await Promise.all([...all, sequence.settled()])
 })
 
+test('what comes for a key while others wait for its work does not keep them waiting', async () => {
+  const sequence = createSequence()
+  const ended: string[] = []
+  const again = (key: string): Promise<void> =>
+    sequence.run(key, undefined, async () => {
+      await turn()
+      ended.push(key)
+      if (ended.length < 20) void again(key)
+    })
+  const all = [again('a'), again('b'), sequence.run('a', undefined, async () => void ended.push('waited'))]
+  await sequence.settled()
+  assert.ok(ended.includes('waited') && ended.length < 10, String(ended))
+  await Promise.all(all)
+})
+
 test('the restart delay doubles for what dies again and again, and is forgotten afterwards', () => {
   let now = 0
   const delay = createRestartDelay(() => now)

@@ -67,10 +67,11 @@ class Scene implements AsyncDisposable {
 
   /** All that is told up to the `count`-th table. */
   async untilTables(count: number): Promise<Told[]> {
-    return until(`${count} tables are compared`, () => {
+    const look = () => {
       const tables = this.told.filter((told) => typeof told !== 'number')
       return tables.length >= count && this.told.slice(0, this.told.indexOf(tables[count - 1] ?? []) + 1)
-    })
+    }
+    return until(`${count} tables are compared`, look, { deadlineMs: 60_000 })
   }
 
   #sink(): LeaseSink {
@@ -171,7 +172,7 @@ test('a table waits for a journal that grows all the time no longer than it may'
   scene.table(1)
   const writing = setInterval(() => scene.grants(1), 5)
   try {
-    await scene.follow(HASTY)
+    await scene.follow({ ...HASTY, stuckMs: 60_000 })
     await scene.untilTables(3)
     assert.deepEqual(scene.warnings, [])
   } finally {
@@ -195,7 +196,7 @@ test('events that cannot be stored hold no table up for ever, and those that are
   scene.grants(...devices(100))
   scene.table(...devices(100))
   const stuck = Promise.withResolvers<void>()
-  const stuckMs = 1000
+  const stuckMs = 4000
   let batches = 0
   scene.beforeEvents = async () => {
     if (++batches === 4) await stuck.promise

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
 import Docker from 'dockerode'
+import { jsonLines } from '../../common/engine-streams.ts'
 import {
   type ContainerEvent,
   type InspectedContainer,
@@ -158,10 +159,9 @@ export function dockerEngine(socketPath: string, warned: (remark: string) => voi
     importImage: (tar, image, signal) =>
       call(`import image ${image.name}:${image.tag}`, signal, async (abortSignal) => {
         const query = { repo: image.name, tag: image.tag, changes: [...image.changes], abortSignal }
-        const answer = await docker.importImage(tar, query)
-        for await (const chunk of answer) {
-          const fault = /"error":"([^"]*)"/.exec(String(chunk))
-          if (fault) throw new ContainerFailure('engine-failed', fault[1] ?? 'import failed', { retryable: true })
+        const answer = (await docker.importImage(tar, query)) as Readable
+        for await (const { error } of jsonLines<{ error?: string }>(answer)) {
+          if (error !== undefined) throw new ContainerFailure('engine-failed', error, { retryable: true })
         }
       }),
   }

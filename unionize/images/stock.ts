@@ -68,16 +68,24 @@ export function createImageStock(parts: ImageStockParts): ImageStock {
   const underWay = new Map<string, Promise<string | null>>()
   /** What was told of an image: once until it is there. */
   const told = new Map<string, string>()
+  /** Images on their way, each with how many fetch it, and whether it is ours also when they fail. */
+  const arrivals = new Map<string, { fetching: number; ours: boolean }>()
 
   /** Notes that an image comes by us before it is here: after a crash nothing else would tell. What does not come is forgotten. */
   const coming = async (image: string, how: 'pulled' | 'loaded', work: () => Promise<void>): Promise<void> => {
-    const noted = record.all().has(image)
-    await record.put(image, { how, at: now() })
+    const arrival = arrivals.get(image) ?? { fetching: 0, ours: record.all().has(image) }
+    arrivals.set(image, arrival)
+    arrival.fetching++
     try {
+      await record.put(image, { how, at: now() })
       await work()
-    } catch (error) {
-      if (!noted) await record.forget(image)
-      throw error
+      arrival.ours = true
+    } finally {
+      arrival.fetching--
+      if (arrival.fetching === 0) {
+        arrivals.delete(image)
+        if (!arrival.ours) await record.forget(image)
+      }
     }
   }
 
@@ -158,7 +166,7 @@ export function createImageStock(parts: ImageStockParts): ImageStock {
     const used = await engine.used(signal)
     for (const [image] of surplus) {
       const found = await engine.find(image, signal)
-      if (wanted.has(image)) continue // meanwhile
+      if (wanted.has(image) || arrivals.has(image)) continue // meanwhile
       if (found !== null && used.has(found.id)) continue
       if (found !== null && !(await engine.remove(image, signal))) continue
       await record.forget(image)

@@ -32,8 +32,10 @@ export interface Assembled extends Started {
 }
 
 /**
- * What a mend may do. `sandbox`: the id of that which the instance was put into last, if that is known. `environment` false: the order came from a label or a file, without values, so nothing can be
- * created. `eager`: what died is started again at once, however often it did.
+ * What a mend may do. `previous`: the order that was carried out last, whose way may have to be closed; null: not known.
+ * `sandbox`: the id of that which the instance was put into last, if that is known. `environment` false: the order came
+ * from a label or a file, without values, so nothing can be created. `eager`: what died is started again at once, however
+ * often it did.
  */
 export interface MendOptions {
   readonly previous: WireOrder | null

@@ -58,7 +58,7 @@ export function createBuild(
   const buildIn = async (order: WireOrder, sandboxes: Sandboxes, signal?: AbortSignal): Promise<Assembled> => {
     const sandbox = inside(sandboxes, '')
     let sandboxAt = now()
-    const place = ways.open(order, sandbox).then(() => {
+    const place = ways.open(order, null, sandbox).then(() => {
       sandboxAt = now()
     })
     const name = names.put(order.instance, order.name, order.address)

@@ -62,7 +62,7 @@ export interface Instances {
   onNetworksOf(owner: string): readonly string[]
   /** Notes what a former run of unionize had carried out. `sandboxes`: ids, that of the instance first. */
   remember(order: WireOrder, sandboxes: readonly string[]): void
-  /** Waits for the work under way. */
+  /** Waits for the work under way, not for what comes meanwhile: repairs that fail come again and again. */
   settled(): Promise<void>
   /** Ends the probing, and repairs to come. */
   stop(): void
@@ -168,7 +168,7 @@ export function createInstances(options: {
     if (!order) return retries.done(instance)
     const found = await containersOf(instance)
     const assembled = await assembly.mend(order, found, {
-      previous: null,
+      previous: known.get(instance)?.order ?? null,
       sandbox: null,
       environment: false,
       eager: false,
@@ -203,7 +203,8 @@ export function createInstances(options: {
         const listener = wakes.listen(order.instance)
         try {
           const { assembled, entry } = await sequence.run(order.instance, signal, async () => {
-            orders.assertCurrent(order)
+            // Once more: what a `clear` forgot before this turn is in force again.
+            await orders.accept(order)
             const done = await assemble(order, pause === LOOK.first, signal)
             return { assembled: done, entry: keep(order, done, receivedAt) }
           })

@@ -124,7 +124,7 @@ export function createMend(
   ): Promise<Assembled> => {
     const sandbox = inside(sandboxes, '')
     await ways.closeFormer(order, previous, sandbox)
-    await Promise.all([ways.open(order, sandbox), names.put(order.instance, order.name, order.address)])
+    await Promise.all([ways.open(order, previous, sandbox), names.put(order.instance, order.name, order.address)])
     const sandboxAt = now()
     const sorted = sortServices(order, found, sandboxes)
     if (sorted.missing.length > 0 && !environment) throw incomplete(order, 'a container of it is gone')

@@ -35,12 +35,12 @@ export interface SandboxPool {
   giveBack(sandbox: Sandbox): void
   /**
    * The sandbox of an instance, started and wired again if it was dead.
-   * @param dead what is to be done before a dead one is started; it is repeated until that has succeeded
+   * @param beforeStart what is to be done before a dead one is started; it is repeated until that has succeeded
    * @throws code not-found
    */
-  revive(id: string, dead: () => Promise<void>, signal?: AbortSignal): Promise<Revived>
+  revive(id: string, beforeStart: () => Promise<void>, signal?: AbortSignal): Promise<Revived>
   /** A sandbox that was taken alone, started again if it was dead, like {@link revive}. @throws code not-found */
-  reviveAlone(id: string, dead: () => Promise<void>, signal?: AbortSignal): Promise<Revived>
+  reviveAlone(id: string, beforeStart: () => Promise<void>, signal?: AbortSignal): Promise<Revived>
   /** Kills and removes; its link goes with its namespace. Gone already is success. */
   discard(id: string, signal?: AbortSignal): Promise<void>
   /** Tells that a container died: it is dropped if it was in the pool. */
@@ -89,10 +89,10 @@ export function createSandboxPool(options: {
     return sandbox
   }
   /** Whether it had to be started. */
-  const started = async (id: string, dead: () => Promise<void>, signal?: AbortSignal): Promise<boolean> => {
+  const started = async (id: string, beforeStart: () => Promise<void>, signal?: AbortSignal): Promise<boolean> => {
     const { running } = await engine.inspect(id, signal)
     if (running) return false
-    await dead()
+    await beforeStart()
     await engine.start(id)
     return true
   }
@@ -182,12 +182,12 @@ export function createSandboxPool(options: {
         throw error
       }
     },
-    async revive(id, dead, signal) {
-      const restarted = await started(id, dead, signal)
+    async revive(id, beforeStart, signal) {
+      const restarted = await started(id, beforeStart, signal)
       return { sandbox: await wired(id, signal), restarted }
     },
-    async reviveAlone(id, dead, signal) {
-      const restarted = await started(id, dead, signal)
+    async reviveAlone(id, beforeStart, signal) {
+      const restarted = await started(id, beforeStart, signal)
       const { pid } = await engine.inspect(id, signal)
       const sandbox = { id, pid, ...portOf(id) }
       // A crash may have come between its taking and its detaching.

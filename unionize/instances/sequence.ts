@@ -2,7 +2,7 @@
 export interface Sequence {
   /** @throws the signal's reason when it is aborted before the work's turn has come */
   run<T>(key: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T>
-  /** Resolves when nothing is under way. */
+  /** Resolves when what is under way, or waits for its turn, has ended; what comes later is not waited for. */
   settled(): Promise<void>
 }
 
@@ -24,7 +24,7 @@ export function createSequence(): Sequence {
       }
     },
     async settled() {
-      while (last.size > 0) await Promise.allSettled([...last.values()])
+      await Promise.allSettled([...last.values()])
     },
   }
 }

@@ -79,7 +79,9 @@ export async function takeStock(parts: {
       background(`finish removing ${instance}`, () => instances.clear(instance, async () => orders.isRetired(instance)))
   }
   const used = new Set(all.flatMap((c) => (c.namespaceOf ? [c.namespaceOf] : [])))
-  const free = all.filter((c) => c.labels[LABEL.role] === 'sandbox' && !used.has(c.id))
+  // That of an instance whose containers are being made anew is not free: nothing but memory refers to it.
+  const isFree = ({ id }: ListedContainer) => !used.has(id) && instances.instanceIn(id) === undefined
+  const free = all.filter((c) => c.labels[LABEL.role] === 'sandbox' && isFree(c))
   await pool.adopt(free.filter((c) => pool.holds(c.id) || !parts.holds(c.id)))
   log.info('stock.taken', 'took stock of what runs here', {
     instances: seen.length,

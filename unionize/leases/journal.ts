@@ -56,6 +56,8 @@ export interface JournalOptions {
   readonly rotateBytes?: number
   /** Milliseconds for which a renamed file is read on: a hook may have it open still. */
   readonly graceMs?: number
+  /** Milliseconds between looks without any event. */
+  readonly lookMs?: number
 }
 
 /** Bytes of a line at most; a lease event has a few hundred. Of a longer line the beginning is kept. */
@@ -97,7 +99,7 @@ class Follower implements Journal {
   #rotationFault = ''
 
   constructor(options: JournalOptions) {
-    this.#options = { rotateBytes: ROTATE_BYTES, graceMs: GRACE_MS, ...options }
+    this.#options = { rotateBytes: ROTATE_BYTES, graceMs: GRACE_MS, lookMs: LOOK_MS, ...options }
     this.#watcher = watch(dirname(options.path), { depth: 0, ignoreInitial: true })
     const wake = () => {
       this.#woken = true
@@ -181,7 +183,7 @@ class Follower implements Journal {
     if (this.#woken) return
     const { promise, resolve } = Promise.withResolvers<void>()
     this.#wake = resolve
-    const timer = setTimeout(resolve, LOOK_MS)
+    const timer = setTimeout(resolve, this.#options.lookMs)
     signal.addEventListener('abort', resolve as () => void, { once: true })
     await promise
     clearTimeout(timer)

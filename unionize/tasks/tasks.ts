@@ -16,7 +16,8 @@ export interface Tasks {
   stock(): Promise<{ readonly paths: readonly Passage[]; readonly sources: readonly Source[] }>
   /**
    * Wires those that run and are not wired yet. What cannot be is told once, and tried again at the next call. After an event
-   * that was missed it looks first which of them run.
+   * that was missed it looks first which of them run: all that can be unwired and wired are, then the first failure is
+   * thrown.
    */
   mend(): Promise<void>
   /** One of them started or ended. */
@@ -110,15 +111,19 @@ export function createTasks(parts: {
     log.info('task.unwired', 'a task of a swarm ended here', { instance: place.instance, address: place.address })
   }
 
-  /** Finds what started and what ended since its events were missed. */
-  const catchUp = async (): Promise<void> => {
+  /** Finds what started and what ended since its events were missed. @returns why some that ended could not be unwired */
+  const catchUp = async (): Promise<readonly unknown[]> => {
     missed = false
     try {
       const before = [...known.values()]
       const running = (await engine.list({ [TASK_LABEL.role]: TASK_ROLE })).filter((c) => c.running)
       const ids = new Set(running.map(({ id }) => id))
       for (const { id, labels } of running) note(id, labels)
-      for (const task of before.filter(({ id }) => !ids.has(id))) await inTurn(task.id, () => unwire(task))
+      const ended = before.filter(({ id }) => !ids.has(id))
+      const outcomes = await Promise.allSettled(ended.map((task) => inTurn(task.id, () => unwire(task))))
+      const failures = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason as unknown] : []))
+      if (failures.length > 0) missed = true
+      return failures
     } catch (error) {
       missed = true
       throw error
@@ -139,8 +144,9 @@ export function createTasks(parts: {
       }
     },
     async mend() {
-      if (missed) await catchUp()
+      const failures = missed ? await catchUp() : []
       for (const task of [...known.values()].filter(({ wired }) => !wired)) await inTurn(task.id, () => wire(task))
+      if (failures.length > 0) throw failures[0]
     },
     async happened({ action, id, labels }) {
       if (action === 'start') {

@@ -1,3 +1,4 @@
+import { InvalidInput } from '../../common/errors.ts'
 import { WiringError } from './errors.ts'
 import { addressBytes } from './input.ts'
 import { type Address, addAddress, addressOf, deleteAddress, getAddresses } from './kernel/addresses.ts'
@@ -28,6 +29,13 @@ export class Addressing {
   place(placement: Placement, network: HostNetwork): void {
     const address = addressBytes(placement.address)
     const gateway = addressBytes(network.gateway)
+    if ([gateway, addressBytes(network.myAddress)].some((own) => own.equals(address))) {
+      throw new InvalidInput(
+        'address',
+        `${placement.address} is this host's own (network.gateway or network.my-address): give it one that no instance gets, ` +
+          'or raise instances.reserved',
+      )
+    }
     this.#namespaces.visit(placement.pid, (inside) => {
       const { bridge, ends } = this.#wires.bridgeAndEnds(network.bridge, placement, inside)
       if (ends === null || ends.inner.mac !== placement.mac) {

@@ -103,7 +103,8 @@ export interface Wiring {
   attach(sandbox: SandboxLink): Promise<void>
   /**
    * Gives an attached sandbox its address, in place of any former one, with route and neighbours, and opens the passage
-   * from its owner. Passages to the former address are closed.
+   * from its owner, which `my.instance` leads to then; where it leads stays as it is if the passage is open already.
+   * Passages to the former address are closed, and those of anybody else to this one, unless another link has it too.
    * @throws WiringError `sandbox-gone`, `link-gone`, `next-hop-unreachable`
    */
   place(placement: Placement): Promise<void>

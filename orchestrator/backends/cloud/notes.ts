@@ -9,14 +9,18 @@ export interface Note {
   readonly unsureSince: number | null
   /** Whether it tells outputs on its console. */
   readonly outputs: boolean
-  /** Ids of machines that spoiled each other: none of them works, whatever the provider says. They are deleted. */
+  /**
+   * Ids of the last machines that spoiled each other, until one works: none of them does, whatever the provider says. They are
+   * deleted.
+   */
   readonly spoiled: readonly string[]
 }
 
 export interface Notes {
   get(instance: string): Promise<Note | null>
-  /** Written when it is another than before; null: forgotten. */
-  put(instance: string, note: Note | null): Promise<void>
+  /** Written when it is another than before. */
+  change(instance: string, change: Partial<Note>): Promise<void>
+  forget(instance: string): Promise<void>
 }
 
 const shape = z.strictObject({
@@ -25,6 +29,8 @@ const shape = z.strictObject({
   outputs: z.boolean(),
   spoiled: z.array(z.string()).default([]),
 })
+
+const BLANK: Note = { generation: 0, unsureSince: null, outputs: false, spoiled: [] }
 
 /** @param region name of the target: an instance may have been in another before */
 export function createNotes(records: Records, region: string): Notes {
@@ -40,19 +46,27 @@ export function createNotes(records: Records, region: string): Notes {
     )
     return await loading
   }
+  const get = async (instance: string): Promise<Note | null> => {
+    const text = (await load()).get(prefix + instance)
+    return text === undefined ? null : shape.parse(JSON.parse(text))
+  }
   return {
-    async get(instance) {
-      const text = (await load()).get(prefix + instance)
-      return text === undefined ? null : shape.parse(JSON.parse(text))
-    },
-    async put(instance, note) {
+    get,
+    async change(instance, change) {
+      const note: Note = { ...BLANK, ...(await get(instance)), ...change }
       const known = await load()
       const key = prefix + instance
-      const text = note === null ? undefined : JSON.stringify(note)
+      const text = JSON.stringify(note)
       if (known.get(key) === text) return
-      await records.put(key, text ?? null)
-      if (text === undefined) known.delete(key)
-      else known.set(key, text)
+      await records.put(key, text)
+      known.set(key, text)
+    },
+    async forget(instance) {
+      const known = await load()
+      const key = prefix + instance
+      if (!known.has(key)) return
+      await records.put(key, null)
+      known.delete(key)
     },
   }
 }

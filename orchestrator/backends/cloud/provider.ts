@@ -27,6 +27,8 @@ export interface CloudMachine {
   readonly detail?: string | undefined
   /** Of `failed`: the provider has no room for it, so that another place may be tried. */
   readonly noRoom?: boolean | undefined
+  /** Of `failed`: another was made for its instance, and neither works: all of them go, and one is made anew. */
+  readonly spoiled?: boolean | undefined
 }
 
 /** A machine that is to be. */

@@ -11,6 +11,7 @@ import type { Notes } from './notes.ts'
 import { createOutputs } from './outputs.ts'
 import { type CloudMachine, type Provider, TAG } from './provider.ts'
 import { sharedList } from './shared-list.ts'
+import { areSpoiled, createTwins } from './twins.ts'
 
 /** What a machine is to be, from settings and template. */
 export interface Wanted {
@@ -60,6 +61,7 @@ export function createRegion(parts: RegionParts): Region {
   const turns = createTurns()
   const machines = sharedList(name, (signal) => provider.list(signal), LIST_MS)
   const outputs = createOutputs(parts)
+  const twins = createTwins(parts)
   /** Instances whose machine is being made, and not in the list yet. */
   const making = new Set<string>()
 
@@ -76,23 +78,8 @@ export function createRegion(parts: RegionParts): Region {
     return clock.now() - since
   }
 
-  /** All machines, those as failed of which we know better than the provider. */
-  const known = async (signal: AbortSignal): Promise<readonly CloudMachine[]> => {
-    const all: CloudMachine[] = []
-    for (const machine of await machines(signal)) {
-      const bad = machine.state !== 'ending' && (await notes.get(machine.instance))?.spoiled.includes(machine.id)
-      all.push(bad ? { ...machine, state: 'failed' } : machine)
-    }
-    return all
-  }
-
   const of = async (instance: string, signal: AbortSignal) =>
-    (await known(signal)).filter((machine) => machine.instance === instance)
-
-  const remember = async (instance: string, change: Partial<Awaited<ReturnType<Notes['get']>>>) => {
-    const blank = { generation: 0, unsureSince: null, outputs: false, spoiled: [] }
-    await notes.put(instance, { ...blank, ...(await notes.get(instance)), ...change })
-  }
+    await twins.known((await machines(signal)).filter((machine) => machine.instance === instance))
 
   const observe = async (machine: CloudMachine): Promise<Observed> => {
     const note = await notes.get(machine.instance)
@@ -110,29 +97,14 @@ export function createRegion(parts: RegionParts): Region {
     return keep ?? null
   }
 
-  /**
-   * Deletes machines that spoiled each other: no failure to tell of, since one that is made alone comes up. Again and again it
-   * is one, which is tried later each time.
-   */
+  /** No failure to tell of, since one that is made alone comes up. Again and again it is one, which is tried ever later. */
   const startOver = async (order: Order, mine: readonly CloudMachine[], signal: AbortSignal): Promise<Observed> => {
-    const { instance } = order
-    const before = (await notes.get(instance))?.spoiled ?? []
-    const again = before.length > 0 && mine.every(({ id }) => !before.includes(id))
-    log.warn('cloud.machines-spoiled', 'two machines were made for one instance, and neither works', { instance })
-    // Noted before the first is deleted: the other one alone would pass for one that works.
-    await remember(instance, { unsureSince: null, spoiled: [...new Set([...before, ...mine.map(({ id }) => id)])] })
-    for (const { id } of mine) await provider.delete(id, signal)
-    await provider.tidy(signal)
-    if (!again) return starting(order, 'its request was carried out twice, and it is made anew', AGAIN.newMs)
+    const isAgain = await twins.remove(mine, signal)
+    const roomless = mine.find(({ noRoom }) => noRoom)
+    if (roomless !== undefined) throw failure(roomless, name)
+    if (!isAgain) return starting(order, 'its request was carried out twice, and it is made anew', AGAIN.newMs)
     const why = `${name} carries out each request for a machine twice, and two spoil each other`
     throw new OrchestratorError('machine-failed', `${why}: see to what stands between us and it`, { retryable: true })
-  }
-
-  /** Whether several were made for one instance, and none is left to keep. */
-  const areSpoiled = async (mine: readonly CloudMachine[]): Promise<boolean> => {
-    if (mine.length === 0 || !mine.every(({ state }) => state === 'failed')) return false
-    const noted = (await notes.get(mine[0]?.instance ?? ''))?.spoiled ?? []
-    return mine.length > 1 || mine.some(({ id }) => noted.includes(id))
   }
 
   const create = async (order: Order, wanted: Wanted, signal: AbortSignal): Promise<Observed> => {
@@ -165,7 +137,7 @@ export function createRegion(parts: RegionParts): Region {
     making.add(instance)
     let asked = false
     const asking = async () => {
-      await remember(instance, { unsureSince: clock.now() })
+      await notes.change(instance, { unsureSince: clock.now() })
       asked = true
     }
     try {
@@ -178,23 +150,24 @@ export function createRegion(parts: RegionParts): Region {
       // Refused: none is on its way. Anything else may have taken effect.
       const sure = !signal.aborted && error instanceof OrchestratorError && !(error instanceof HostUnreachable)
       making.delete(instance)
-      if (sure && asked) await remember(instance, { unsureSince: null })
+      if (sure && asked) await notes.change(instance, { unsureSince: null })
       throw error instanceof NoRoom ? full(error.message, error.retryAfterMs) : error
     }
   }
 
   const make = async (order: Order, wanted: Wanted, signal: AbortSignal): Promise<Observed> => {
     await generations.accept(order.instance, order.generation)
-    await remember(order.instance, { generation: order.generation, outputs: order.outputs })
+    await notes.change(order.instance, { generation: order.generation, outputs: order.outputs })
     const mine = await of(order.instance, signal)
     const standing = mine.filter(({ state }) => state !== 'ending')
-    if (await areSpoiled(standing)) return await startOver(order, standing, signal)
+    if (areSpoiled(standing)) return await startOver(order, standing, signal)
     const machine = await keepOne(standing, signal)
     if (machine === null) {
       if (mine.length > 0) return starting(order, 'its former machine is being deleted', AGAIN.newMs)
       return await create(order, wanted, signal)
     }
-    await remember(order.instance, { unsureSince: null })
+    const isSound = machine.state === 'running' && machine.address !== null
+    await notes.change(order.instance, { unsureSince: null, ...(isSound && { spoiled: [] }) })
     const age = clock.now() - machine.createdAt
     const stuck = (machine.state === 'starting' && age > STUCK_MS) || blindFor(machine) > NO_ADDRESS_MS
     if (machine.state === 'failed' || stuck) {
@@ -212,7 +185,7 @@ export function createRegion(parts: RegionParts): Region {
 
   return {
     async list(signal) {
-      const all = new Map((await known(signal)).map((machine) => [machine.id, machine]))
+      const all = new Map((await twins.known(await machines(signal))).map((machine) => [machine.id, machine]))
       const byInstance = Map.groupBy(
         [...all.values()].filter(({ state }) => state !== 'ending'),
         ({ instance }) => instance,
@@ -224,7 +197,7 @@ export function createRegion(parts: RegionParts): Region {
       )
       for (const [instance, mine] of byInstance) {
         // Whoever wants it starts over.
-        if (mine.length < 2 || (await areSpoiled(mine))) continue
+        if (mine.length < 2 || areSpoiled(mine)) continue
         await turns
           .take(instance, signal, () => keepOne(mine, signal))
           .catch((error: unknown) => {
@@ -257,7 +230,7 @@ export function createRegion(parts: RegionParts): Region {
         }
         making.delete(instance)
         await provider.tidy(signal)
-        await notes.put(instance, null)
+        await notes.forget(instance)
       }
       await turns.take(instance, signal, work)
     },

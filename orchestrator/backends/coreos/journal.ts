@@ -22,7 +22,7 @@ export interface LogWish {
 }
 
 /** Units whose events count: `orc-<id>-wire`, `-s-<service>`, `-outputs`. */
-const UNIT = /^orc-(.+)-(?:wire|outputs|s-[a-z0-9_-]+)\.service$/
+const UNIT = /^orc-(.+?)-(?:wire|outputs|s-[a-z0-9_-]+)\.service$/
 /** Characters of one line that are kept: longer ones are no event of a unit. */
 const LONGEST = 65_536
 /** How much of what a unit printed is told, and lines that are looked at for it. */

@@ -26,27 +26,30 @@ export class LeaseFileUnreadable extends OrchestratorError {
 
 /** Milliseconds after its expiry for which an entry still counts: dnsmasq is about to delete it and to say so. */
 const EXPIRED_GRACE_MS = 30_000
-/** Attempts to read the file in one piece, and milliseconds between them. dnsmasq rewrites 20,000 leases in about 20 ms. */
+/** Attempts to read the file at rest, and milliseconds between them. dnsmasq rewrites 20,000 leases in about 20 ms. */
 const ATTEMPTS = 40
-const PAUSE_MS = 25
+const PAUSE_MS = 100
 
 /**
- * Reads the lease file. dnsmasq truncates and rewrites it in place, so a text counts only when the file did not change
- * while it was read, ends with a line end, and holds the server's DUID, after which the DHCPv6 leases stand.
+ * Reads the lease file. dnsmasq truncates and rewrites it in place, 4096 bytes at a time, and nothing marks its end. So a text
+ * counts only when it ends with a line end, holds the server's DUID, after which the DHCPv6 leases stand, and the file has
+ * not changed from one attempt to the next: what is cut off behind a line looks whole, and would end all leases behind it.
  * @throws LeaseFileUnreadable
  */
 export async function readLeaseFile(path: string, now: () => number, signal?: AbortSignal): Promise<LeaseTable> {
+  let before: string | null = null
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const readAt = now()
-    const text = await readConsistently(path)
-    if (text !== null) return parseLeaseFile(text, readAt)
+    const found = await readConsistently(path)
+    if (found !== null && found.version === before) return parseLeaseFile(found.text, readAt)
+    before = found?.version ?? null
     await wait(PAUSE_MS, undefined, signal ? { signal } : {})
   }
-  throw new LeaseFileUnreadable(path, 'it was incomplete whenever it was read; does it belong to a running dnsmasq?')
+  throw new LeaseFileUnreadable(path, 'it was being written whenever it was read; does it belong to a running dnsmasq?')
 }
 
-/** The whole text, or null when it was being written. */
-async function readConsistently(path: string): Promise<string | null> {
+/** The whole text, and which state of the file it is; null when it was being written. */
+async function readConsistently(path: string): Promise<{ readonly text: string; readonly version: string } | null> {
   try {
     await using file = await open(path, 'r')
     const before = await file.stat({ bigint: true })
@@ -54,7 +57,7 @@ async function readConsistently(path: string): Promise<string | null> {
     const after = await file.stat({ bigint: true })
     const same = before.mtimeNs === after.mtimeNs && before.size === after.size
     const whole = Buffer.byteLength(text) === Number(after.size) && text.endsWith('\n') && /^duid /m.test(text)
-    return same && whole ? text : null
+    return same && whole ? { text, version: `${after.ino} ${after.mtimeNs} ${after.size}` } : null
   } catch (cause) {
     throw new LeaseFileUnreadable(path, cause instanceof Error ? cause.message : String(cause), cause)
   }

@@ -44,8 +44,8 @@ async function launch({ namespace, folder, interfaceName }: Launching): Promise<
     { cwd: '/', env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' }, stdio: ['ignore', 'ignore', 'pipe'] },
   )
   let said = ''
-  child.stderr.on('data', (chunk: Buffer) => {
-    if (said.length < 4000) said += chunk.toString()
+  child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
+    if (said.length < 4000) said += chunk
   })
   const timer = setTimeout(() => child.kill('SIGKILL'), STARTING_MS)
   // Not `close`: the client keeps its error output.

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { Passage, Source } from '../wiring.ts'
 import { addressElements, commands, type Element, portElements, reachesOf } from './elements.ts'
 import { destinationOf, hopOf, isWay, keyOf, leadElement, type Path, type PathName, pathElements } from './paths.ts'
@@ -6,6 +7,8 @@ import type { Reach } from './reaches.ts'
 /** What one change puts in and takes out. */
 export interface Change {
   readonly open?: readonly Path[]
+  /** Opened as well; one that is there as it is keeps its place among its owner's. */
+  readonly keep?: readonly Path[]
   readonly close?: readonly PathName[]
   /** The sources that a link has from now on; none: `[]`. */
   readonly guard?: { readonly link: string; readonly sources: readonly Source[] }
@@ -100,12 +103,18 @@ export class Contents {
 
   /** What the change opens and guards is always added: someone may have taken it away behind our back. */
   plan(change: Change): Plan {
-    const { close = [], open = [], guard } = change
+    const { close = [], open = [], keep = [], guard } = change
     const next = new Map<string, readonly Path[]>()
-    const without = (name: PathName) =>
-      (next.get(name.owner) ?? this.#paths.get(name.owner) ?? []).filter((path) => keyOf(path) !== keyOf(name))
+    const pathsOf = (owner: string) => next.get(owner) ?? this.#paths.get(owner) ?? []
+    const without = (name: PathName) => pathsOf(name.owner).filter((path) => keyOf(path) !== keyOf(name))
     for (const name of close) next.set(name.owner, without(name))
     for (const path of open) next.set(path.owner, [...without(path), path])
+    const opened = new Set(open)
+    for (const path of keep) {
+      const there = pathsOf(path.owner).find((other) => isDeepStrictEqual(other, path))
+      next.set(path.owner, there === undefined ? [...without(path), path] : pathsOf(path.owner))
+      opened.add(there ?? path)
+    }
     const former = [...next.keys()].flatMap((owner) => this.#paths.get(owner) ?? [])
     const leads = [...next].flatMap(([owner, list]) => lead(owner, list.at(-1)))
     const oldLeads = [...next.keys()].flatMap((owner) => {
@@ -114,7 +123,6 @@ export class Contents {
       return to === undefined || kept ? [] : [leadElement(owner, to)]
     })
     const guarding = guard === undefined ? NOTHING : this.#guarding(guard.link, guard.sources)
-    const opened = new Set(open)
     const opening = new Map(
       [...next.values()]
         .flat()
@@ -133,7 +141,7 @@ export class Contents {
         ]),
         ...guarding.unused.flatMap((reach) => reach.remove),
       ],
-      rerouted: [...former, ...open].flatMap((path) => hopOf(path)?.to ?? []),
+      rerouted: [...former, ...opened].flatMap((path) => hopOf(path)?.to ?? []),
       commit: () => {
         for (const [owner, list] of next) {
           this.#setPaths(owner, list)

@@ -97,15 +97,18 @@ export class Firewall {
     this.#apply(() => ({ close: [path] }))
   }
 
-  /** Lets a link send from its new address only, and its owner reach it. Passages to a former address are closed. */
+  /**
+   * Lets a link send from its new address only, and its owner reach it: a passage that is open just so keeps its place.
+   * Passages to a former address are closed, and those of anybody else to this one.
+   */
   place({ link, mac, address, policy, owner, ownerVia }: Omit<Placement, 'pid'>): void {
     const source = { link, mac, address, ...(policy && { policy }) }
     this.#apply(() => ({
       guard: { link, sources: [source] },
-      close: this.addressesOf(link)
-        .filter((former) => former !== address)
-        .flatMap((former) => this.#passagesOf(link, former)),
-      open: owner === null ? [] : [{ owner, instance: address, ...(ownerVia && { ownerVia }) }],
+      close: [...this.addressesOf(link), address]
+        .flatMap((one) => this.#passagesOf(link, one))
+        .filter((passage) => passage.instance !== address || (owner !== null && passage.owner !== owner)),
+      keep: owner === null ? [] : [{ owner, instance: address, ...(ownerVia && { ownerVia }) }],
     }))
   }
 

@@ -1,6 +1,6 @@
 import type { Policy } from '../../../common/wiring-policy.ts'
 import { WiringError } from '../errors.ts'
-import { canonical } from '../input.ts'
+import { addressBytes, canonical } from '../input.ts'
 import type { Source } from '../wiring.ts'
 import { Contents } from './contents.ts'
 import { perSecondOf } from './limits.ts'
@@ -96,9 +96,18 @@ function egressOf(list: List, chain: string): Policy['egress'] {
   if (chain === INTERNET) return 'internet'
   return elementsOf(list, `set inet unionize ${chain}`).map((element) => {
     if (typeof element === 'string') return `${canonical(element)}/128`
+    if ((element as { range?: unknown } | null)?.range !== undefined) return prefixOfRange(element)
     const { addr, len } = fieldOf(element, 'prefix', isPrefix)
     return `${canonical(addr)}/${len}`
   })
+}
+
+/** libnftables before 1.0.6 lists a prefix that reaches to the last address as a range. */
+function prefixOfRange(element: unknown): string {
+  const [first = '', last = ''] = fieldOf(element, 'range', isTexts).map((text) => canonical(text))
+  const [from, to] = [addressBytes(first), addressBytes(last)].map((bytes) => BigInt(`0x${bytes.toString('hex')}`))
+  const length = 128 - ((from ?? 0n) ^ (to ?? 0n)).toString(2).replace(/^0$/, '').length
+  return `${first}/${length}`
 }
 
 /** By the keys of a map, the chains that it leads to. */
@@ -150,7 +159,7 @@ function text(value: unknown): string {
 }
 
 function texts(value: unknown): string[] {
-  if (Array.isArray(value) && value.every((item) => typeof item === 'string')) return value
+  if (isTexts(value)) return value
   throw strange(value, 'texts')
 }
 
@@ -160,6 +169,8 @@ function fieldOf<T>(value: unknown, field: string, is: (found: unknown) => found
   throw strange(value, field)
 }
 
+const isTexts = (found: unknown): found is string[] =>
+  Array.isArray(found) && found.every((item) => typeof item === 'string')
 const isNumbers = (found: unknown): found is number[] =>
   Array.isArray(found) && found.every((item) => typeof item === 'number')
 const isTarget = (found: unknown): found is { target: string } =>

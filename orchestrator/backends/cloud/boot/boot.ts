@@ -68,7 +68,8 @@ function cloudConfig(content: BootContent, packages: readonly string[]): string 
       ['systemctl', 'enable', '--now', '--no-block', ...content.units.map(({ name }) => name)],
     ],
   }
-  return `#cloud-config\n${stringify(config, { lineWidth: 0 })}`
+  // cloud-init reads YAML 1.1, in which more words than here are no texts: `on`, `no`, dates.
+  return `#cloud-config\n${stringify(config, { lineWidth: 0, version: '1.1' })}`
 }
 
 /** Ignition's configuration (coreos.github.io/ignition/configuration-v3_3). */

@@ -165,7 +165,7 @@ function machineOf(server: Server): CloudMachine {
 /**
  * A request that was carried out twice makes two servers on one port. Whichever of them fails, or is deleted, makes Nova take
  * the port from the other (nova/network/neutron.py, deallocate_for_instance: ports that were given are unbound, whoever has
- * them), which goes on to be ACTIVE, cut off: neither is one to keep.
+ * them), which goes on to be ACTIVE, cut off: neither is one to keep. Where there was no room for one, that is what is told.
  */
 function withoutTwins(machines: readonly CloudMachine[]): readonly CloudMachine[] {
   const standing = Map.groupBy(
@@ -174,11 +174,10 @@ function withoutTwins(machines: readonly CloudMachine[]): readonly CloudMachine[
   )
   return machines.map((machine) => {
     if (machine.state === 'ending' || standing.get(machine.instance)?.length === 1) return machine
-    return {
-      ...machine,
-      state: 'failed',
-      detail: 'two servers were made on its port, which is one server alone to have',
-    }
+    const detail = machine.noRoom
+      ? machine.detail
+      : 'two servers were made on its port, which is one server alone to have'
+    return { ...machine, state: 'failed', spoiled: true, detail }
   })
 }
 
