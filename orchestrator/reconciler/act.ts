@@ -33,14 +33,21 @@ const HOPELESS_RETRY_MS = 600_000
 const AGAIN_MS = 5_000
 
 /**
- * Carries out, for one instance, what plan() decides, until it decides nothing more.
+ * Carries out, for one instance, what plan() decides, until it decides nothing more, or the instance belongs elsewhere.
+ * @param at host or target whose place this work takes. What is due on another one by now takes its turn there: a target
+ *   that hangs must not take the places of the host's own.
  * @param stopping ends the work without a trace: the next start goes on with it
  */
-export async function reconcile(context: ReconcilerContext, id: Instance['id'], stopping: AbortSignal): Promise<void> {
+export async function reconcile(
+  context: ReconcilerContext,
+  id: Instance['id'],
+  at: HostName,
+  stopping: AbortSignal,
+): Promise<void> {
   const { store, clock } = context
   for (let step = 0; step < STEPS && !stopping.aborted; step++) {
     const instance = await store.instance(id)
-    if (instance === null) return
+    if (instance === null || (instance.host ?? instance.source) !== at) return
     const home = await store.host(instance.source as Host['name'])
     const now = clock.now()
     const action = plan(instance, home, now)
@@ -49,8 +56,6 @@ export async function reconcile(context: ReconcilerContext, id: Instance['id'], 
     const outcome = await act(context, instance, action, stopping)
     context.measured(action.kind, outcome, (performance.now() - begun) / 1000)
     if (outcome === 'failed' || action.kind === 'wait') return
-    // What is put elsewhere takes its turn there: a target that hangs must not take the places of the host's own.
-    if (action.kind === 'place' && context.backends.get(instance.backend)?.targets) return
   }
 }
 

@@ -153,7 +153,7 @@ class Loop implements Reconciler {
     this.#busy.set(id, host)
     const { log, clock } = this.#context
     const { signal } = this.#stopping
-    const work = reconcile(this.#context, id, signal)
+    const work = reconcile(this.#context, id, host, signal)
       .catch(async (error) => {
         log.error('reconciler.work', wording(error), { instance: id })
         // Nothing could be recorded, so it is still due: without a rest it would be tried again at once, for ever.

@@ -7,7 +7,7 @@ import { type FakeBackend, fakeBackend } from '../../orchestrator/backends/fake/
 import type { HostName, Target } from '../../orchestrator/domain/host.ts'
 import type { Instance } from '../../orchestrator/domain/instance.ts'
 import { createIntake } from '../../orchestrator/intake.ts'
-import { notice } from '../../orchestrator/reconciler/act.ts'
+import { notice, reconcile } from '../../orchestrator/reconciler/act.ts'
 import type { ReconcilerContext } from '../../orchestrator/reconciler/context.ts'
 import { compareTarget } from '../../orchestrator/reconciler/observe.ts'
 import { startReconciler } from '../../orchestrator/reconciler/reconciler.ts'
@@ -230,6 +230,17 @@ describe('owners of instances on a target', () => {
     await until('the way is there again', () => w.ways.of(h1).some((way) => way.instance === id))
     over.abort(new Error('the test is over'))
     await assert.rejects(comparing, /the test is over/)
+  })
+
+  it('take no place of the host of their lease, once their instances are due on the target', async () => {
+    const w = await world(fakeBackend({ targets: [m1.name] }))
+    const { id } = await w.grant(h1, 1)
+    await w.reconciler.stop()
+    await w.store.settle(await w.one(1), { state: 'pending', dueAt: Date.now() }, Date.now())
+    await reconcile(w.context, id, h1, never)
+    assert.deepEqual([w.backend.calls.ensure, (await w.one(1)).state], [1, 'pending'])
+    await reconcile(w.context, id, m1.name, never)
+    assert.deepEqual([w.backend.calls.ensure, (await w.one(1)).state], [2, 'running'])
   })
 
   it('are not led back to where an instance ran before it was made anew, by a list from before', async () => {
