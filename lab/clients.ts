@@ -230,7 +230,7 @@ interface eth0
   /** Without a link-local address that is past its detection, a device cannot ask; one that was just plugged in waits 1 s. */
   async #linkIsReady(signal: AbortSignal | undefined): Promise<void> {
     const ready = (): boolean => this.#addresses().some((a) => a.scope === 0x20 && (a.flags & IFA_F_TENTATIVE) === 0)
-    await waitFor(`the link of ${this.namespace}`, ready, { timeoutMs: 30_000, signal })
+    await waitFor(`the link of ${this.namespace}`, ready, { signal })
   }
 
   #addresses(): { readonly hex: string; readonly length: number; readonly scope: number; readonly flags: number }[] {

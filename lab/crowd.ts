@@ -39,7 +39,7 @@ export class Crowd {
       `route replace default via ${LAB_NETWORK.clientsGateway} dev eth0`,
     ]
     await run('ip', ['-n', this.namespace, '-6', '-batch', '-'], { input: `${routes.join('\n')}\n`, signal })
-    await waitFor(`the link of ${this.namespace}`, () => this.#hasLinkLocal(), { timeoutMs: 30_000, signal })
+    await waitFor(`the link of ${this.namespace}`, () => this.#hasLinkLocal(), { signal })
     this.#remote = new Remote<CrowdVerbs>(this.prefix, {
       name: `crowd-c${this.number}`,
       namespace: this.namespace,

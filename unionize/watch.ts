@@ -13,8 +13,8 @@ import type { SandboxPool } from './instances/sandbox.ts'
 const RECONNECT = { first: 100, most: 5_000 }
 /**
  * Follows the engine's events until aborted: what died is told and started again, unless it is to stay so; whoever waits
- * for a service that ended or became healthy goes on; a service that became unhealthy is told; when the engine went away that is told
- * once, and `returned` is called each time it is back (also at first), before its events are followed again.
+ * for a service that ended or became healthy goes on; a service that became unhealthy is told; when the engine went away
+ * that is told once, and `returned` is called each time it is back (also at first), before its events are followed again.
  */
 export async function watchEngine(options: {
   engine: Engine

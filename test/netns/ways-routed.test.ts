@@ -12,9 +12,6 @@ const PROTOCOLS = ['tcp', 'udp', 'icmp'] as const
 const MY_ADDRESS = 'fd00:1:0:ffff::1'
 const ADDRESS = 'fd00:1::205'
 
-/** For what is to be answered: however busy the machine is. */
-const PATIENT = { timeoutMs: 5000 }
-
 /** IPv6 packets that a sandbox has received. */
 function packetsIn(lab: WiringLab, sandbox: Agent): number {
   return Number(/^Ip6InReceives\s+(\d+)/m.exec(lab.runIn(sandbox.pid, 'cat', '/proc/net/snmp6'))?.[1])
@@ -59,8 +56,8 @@ describe('a way to an instance on another machine, with its own address', () => 
 
   for (const protocol of PROTOCOLS) {
     it(`the owner reaches it by ${protocol}, by address and as my.instance`, async () => {
-      assert.equal(await result(clients[0][protocol](ADDRESS, PATIENT)), 'answered')
-      const answer = await clients[0][protocol](MY_ADDRESS, PATIENT)
+      assert.equal(await result(clients[0][protocol](ADDRESS)), 'answered')
+      const answer = await clients[0][protocol](MY_ADDRESS)
       assert.equal(answer.result, 'answered')
       if (protocol !== 'icmp') assert.equal(answer.label, 'remote')
     })
@@ -72,7 +69,7 @@ describe('a way to an instance on another machine, with its own address', () => 
       for (const reason of ['stranger', 'other-instance'] as const) {
         assert.ok((now[reason] ?? 0) > (before[reason] ?? 0), `${reason} is counted`)
       }
-      if (protocol !== 'icmp') assert.equal((await clients[1][protocol](MY_ADDRESS, PATIENT)).label, 'local')
+      if (protocol !== 'icmp') assert.equal((await clients[1][protocol](MY_ADDRESS)).label, 'local')
     })
     it(`it begins nothing through the home host by ${protocol}`, async () => {
       // On its own machine it may do as it likes, so that it is the home host that refuses.
@@ -100,7 +97,7 @@ describe('a way to an instance on another machine, with its own address', () => 
     assert.equal(await result(instance.tcp(local.address, BRIEF)), 'silent')
     assert.equal(packetsIn(lab.home, local), arrived)
     assert.ok(((await wiring.counters())['other-instance'] ?? 0) > (before['other-instance'] ?? 0))
-    assert.equal((await clients[0].tcp(local.address, PATIENT)).label, 'local')
+    assert.equal((await clients[0].tcp(local.address)).label, 'local')
     lab.machine.run('ip', '-6', 'route', 'delete', local.address)
     lab.machine.runIn(instance.pid, 'ip', '-6', 'route', 'delete', local.address, 'via', 'fd00:1::1')
     await onMachine.place(placed())
@@ -111,7 +108,7 @@ describe('a way to an instance on another machine, with its own address', () => 
     const arrived = packetsIn(lab.machine, instance)
     await clients[1].udp(ADDRESS, BRIEF)
     assert.equal(packetsIn(lab.machine, instance), arrived)
-    await clients[0].udp(ADDRESS, PATIENT)
+    await clients[0].udp(ADDRESS)
     assert.ok(packetsIn(lab.machine, instance) > arrived)
   })
 
@@ -138,11 +135,7 @@ describe('a way to an instance on another machine, with its own address', () => 
     await wiring.lead({ ...way(), owner: clients[1].address })
     assert.equal(await result(clients[1].tcp(ADDRESS, BRIEF)), 'silent')
     await wiring.unlead({ owner: clients[1].address, address: ADDRESS })
-    assert.equal(
-      await result(clients[0].tcp(ADDRESS, PATIENT)),
-      'answered',
-      'the route stays, since the owner still needs it',
-    )
+    assert.equal(await result(clients[0].tcp(ADDRESS)), 'answered', 'the route stays, since the owner still needs it')
   })
 
   for (const [how, address] of [
@@ -157,7 +150,7 @@ describe('a way to an instance on another machine, with its own address', () => 
       assert.deepEqual(WaysLab.routes(lab.home), [])
       assert.equal(await clients[0].ask('flowEcho', 300), false)
       assert.equal(await result(clients[0].tcp(ADDRESS, BRIEF)), 'silent')
-      assert.equal(await result(clients[0].tcp(MY_ADDRESS, PATIENT)), 'refused')
+      assert.equal(await result(clients[0].tcp(MY_ADDRESS)), 'refused')
       await wiring.lead(way())
       await wiring.lead(way())
       assert.equal(await clients[0].ask('flowEcho', 5000), true)
@@ -181,21 +174,21 @@ describe('a way to an instance on another machine, with its own address', () => 
   it('a local instance opened later has my.instance, and the way again once that is closed', async () => {
     const second = { owner: clients[0].address, instance: local.address }
     await wiring.open(second)
-    assert.equal((await clients[0].tcp(MY_ADDRESS, PATIENT)).label, 'local')
+    assert.equal((await clients[0].tcp(MY_ADDRESS)).label, 'local')
     await wiring.lead(way())
-    assert.equal((await clients[0].tcp(MY_ADDRESS, PATIENT)).label, 'remote')
+    assert.equal((await clients[0].tcp(MY_ADDRESS)).label, 'remote')
     await wiring.open(second)
     await wiring.close(second)
-    assert.equal((await clients[0].tcp(MY_ADDRESS, PATIENT)).label, 'remote')
+    assert.equal((await clients[0].tcp(MY_ADDRESS)).label, 'remote')
   })
 
   it('a wiring that died knows its ways from the kernel', async () => {
     await wiring.kill()
     wiring = await prepared(lab.home)
-    assert.equal((await clients[0].tcp(MY_ADDRESS, PATIENT)).label, 'remote')
+    assert.equal((await clients[0].tcp(MY_ADDRESS)).label, 'remote')
     await wiring.unlead(way())
     assert.deepEqual(WaysLab.routes(lab.home), [])
-    assert.equal(await result(clients[0].tcp(MY_ADDRESS, PATIENT)), 'refused')
+    assert.equal(await result(clients[0].tcp(MY_ADDRESS)), 'refused')
     await onMachine.kill()
     onMachine = await prepared(lab.machine)
     assert.deepEqual(WaysLab.routes(lab.machine), [`${clients[0].address} ${HOME.onMachineLink}`])
@@ -232,7 +225,7 @@ describe('a way to an instance on another machine, with its own address', () => 
       await wiring.guard()
       return WaysLab.routes(lab.home).length === 1
     })
-    assert.equal(await result(clients[0].tcp(ADDRESS, PATIENT)), 'answered')
+    assert.equal(await result(clients[0].tcp(ADDRESS)), 'answered')
   })
 
   it('a next hop that is on no link is refused by name with the remedy, and nothing is left of that way', async () => {
@@ -251,7 +244,7 @@ describe('a way to an instance on another machine, with its own address', () => 
   it('a route of the operator to the same address stays as it is', async () => {
     lab.home.run('ip', '-6', 'route', 'add', ADDRESS, 'dev', 'to-cloud')
     await wiring.lead(way())
-    assert.equal(await result(clients[0].tcp(ADDRESS, PATIENT)), 'answered')
+    assert.equal(await result(clients[0].tcp(ADDRESS)), 'answered')
     await wiring.unlead(way())
     assert.match(lab.home.run('ip', '-6', 'route', 'show', ADDRESS), /dev to-cloud/)
     lab.home.run('ip', '-6', 'route', 'delete', ADDRESS, 'dev', 'to-cloud')
@@ -275,14 +268,14 @@ describe('a way to an instance on another machine, with its own address', () => 
     assert.deepEqual(WaysLab.routes(lab.machine), [], 'nor does one stay when its link goes')
     await onMachine.attach(placed())
     await onMachine.place(placed())
-    assert.equal(await result(clients[0].tcp(ADDRESS, PATIENT)), 'answered')
+    assert.equal(await result(clients[0].tcp(ADDRESS)), 'answered')
   })
 
   it('a way that leads elsewhere from now on takes the place of the former one', async () => {
     lab.machine.run('ip', 'address', 'add', 'fd00:9::3/64', 'dev', 'to-home', 'nodad')
     await wiring.lead({ ...way(), reach: { kind: 'routed', via: 'fd00:9::3' } })
     assert.deepEqual(WaysLab.routes(lab.home), [`${ADDRESS} fd00:9::3`])
-    assert.equal(await result(clients[0].tcp(MY_ADDRESS, PATIENT)), 'answered')
+    assert.equal(await result(clients[0].tcp(MY_ADDRESS)), 'answered')
     await wiring.lead(way())
     assert.deepEqual(WaysLab.routes(lab.home), [`${ADDRESS} ${MACHINE}`])
   })

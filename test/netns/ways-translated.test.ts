@@ -10,9 +10,6 @@ const PROTOCOLS = ['tcp', 'udp', 'icmp'] as const
 const MY_ADDRESS = 'fd00:1:0:ffff::1'
 const ADDRESS = 'fd00:1::205'
 
-/** For what is to be answered: however busy the machine is. */
-const PATIENT = { timeoutMs: 5000 }
-
 describe('a way to an instance at another address', () => {
   let lab: WaysLab
   let wiring: WiringProcess
@@ -46,7 +43,7 @@ describe('a way to an instance at another address', () => {
   for (const protocol of PROTOCOLS) {
     it(`the owner reaches it by ${protocol}, as my.instance and by the instance's own address, from the host's own`, async () => {
       for (const address of [MY_ADDRESS, ADDRESS]) {
-        const answer = await clients[0][protocol](address, PATIENT)
+        const answer = await clients[0][protocol](address)
         assert.equal(answer.result, 'answered', address)
         if (protocol !== 'icmp') assert.equal(answer.label, 'cloud')
       }
@@ -62,7 +59,7 @@ describe('a way to an instance at another address', () => {
         const now = await wiring.counters()
         assert.ok((now.stranger ?? 0) >= (before.stranger ?? 0) + 2)
         assert.ok((now['other-instance'] ?? 0) > (before['other-instance'] ?? 0))
-        if (protocol !== 'icmp') assert.equal((await clients[1][protocol](MY_ADDRESS, PATIENT)).label, 'local')
+        if (protocol !== 'icmp') assert.equal((await clients[1][protocol](MY_ADDRESS)).label, 'local')
       } finally {
         lab.admit(HOME.onCloudLink)
       }
@@ -73,8 +70,8 @@ describe('a way to an instance at another address', () => {
     lab.admit(HOME.onMachineLink)
     assert.equal(await result(clients[0].tcp(MY_ADDRESS, BRIEF)), 'silent')
     await wiring.lead(way(HOME.onMachineLink))
-    for (const protocol of PROTOCOLS) assert.equal(await result(clients[0][protocol](MY_ADDRESS, PATIENT)), 'answered')
-    assert.equal(await result(clients[0].tcp(ADDRESS, PATIENT)), 'answered')
+    for (const protocol of PROTOCOLS) assert.equal(await result(clients[0][protocol](MY_ADDRESS)), 'answered')
+    assert.equal(await result(clients[0].tcp(ADDRESS)), 'answered')
     await wiring.kill()
     wiring = await prepared(lab.home)
     await wiring.lead(way())
@@ -84,22 +81,22 @@ describe('a way to an instance at another address', () => {
       'the former source is known from the kernel, and gone',
     )
     lab.admit(HOME.onCloudLink)
-    assert.equal(await result(clients[0].tcp(MY_ADDRESS, PATIENT)), 'answered')
+    assert.equal(await result(clients[0].tcp(MY_ADDRESS)), 'answered')
   })
 
   it('what the owner sends to that other address itself keeps its source, so that it ends with nothing of ours', async () => {
     assert.equal(await result(clients[0].tcp(CLOUD, BRIEF)), 'silent', 'the cloud admits the home host alone')
     lab.admit(clients[0].address)
-    assert.equal((await clients[0].tcp(CLOUD, PATIENT)).label, 'cloud')
+    assert.equal((await clients[0].tcp(CLOUD)).label, 'cloud')
     lab.admit(HOME.onCloudLink)
   })
 
   it('the server goes on to use the home host as its router for what it begins itself', async () => {
     lab.admit('::/0')
-    assert.equal(await result(cloud.tcp(clients[1].address, PATIENT)), 'answered')
+    assert.equal(await result(cloud.tcp(clients[1].address)), 'answered')
     const open: Policy = { public: [{ protocol: 'tcp', port: 7777 }], egress: 'none', limits: {} }
     await wiring.place({ ...here(), policy: open })
-    assert.equal((await cloud.tcp(local.address, PATIENT)).label, 'local', 'and is one of those who reach public ports')
+    assert.equal((await cloud.tcp(local.address)).label, 'local', 'and is one of those who reach public ports')
     await wiring.place(here())
     lab.admit(HOME.onCloudLink)
   })
@@ -115,7 +112,7 @@ describe('a way to an instance at another address', () => {
       await wiring.unlead(way())
       assert.equal(await clients[0].ask('flowEcho', 300), false)
       assert.equal(await result(clients[0].tcp(ADDRESS, BRIEF)), 'silent')
-      assert.equal(await result(clients[0].tcp(MY_ADDRESS, PATIENT)), 'refused')
+      assert.equal(await result(clients[0].tcp(MY_ADDRESS)), 'refused')
       await wiring.lead(way())
       await wiring.lead(way())
       assert.equal(await clients[0].ask('flowEcho', 5000), true)
@@ -143,16 +140,16 @@ describe('a way to an instance at another address', () => {
   it('the tables come back with the ways in them when somebody removed them', async () => {
     lab.home.run('nft', 'flush', 'ruleset')
     await wiring.guard()
-    assert.equal((await clients[0].tcp(MY_ADDRESS, PATIENT)).label, 'cloud')
+    assert.equal((await clients[0].tcp(MY_ADDRESS)).label, 'cloud')
     assert.equal(await result(clients[1].tcp(CLOUD, BRIEF)), 'silent')
   })
 
   it('an instance that moves from there to this host is reached here by new connections', async () => {
     await wiring.unlead(way())
     await wiring.open({ owner: clients[0].address, instance: local.address })
-    assert.equal((await clients[0].tcp(MY_ADDRESS, PATIENT)).label, 'local')
+    assert.equal((await clients[0].tcp(MY_ADDRESS)).label, 'local')
     await wiring.lead(way())
-    assert.equal((await clients[0].tcp(MY_ADDRESS, PATIENT)).label, 'cloud')
+    assert.equal((await clients[0].tcp(MY_ADDRESS)).label, 'cloud')
     await wiring.close({ owner: clients[0].address, instance: local.address })
   })
 })

@@ -6,9 +6,6 @@ import { CLOUD, HOME, MACHINE, WaysLab } from '../support/ways-lab.ts'
 
 const MY_ADDRESS = 'fd00:1:0:ffff::1'
 
-/** For what is to be answered: however busy the machine is. */
-const PATIENT = { timeoutMs: 5000 }
-
 let host: UnionizeHost
 let lab: WaysLab
 let order: WireOrder
@@ -16,10 +13,9 @@ let order: WireOrder
 const lead = (way: WireWay) => host.unionize.ask<void>('lead', way)
 const unlead = (way: WireWay) => host.unionize.ask<void>('unlead', way.instance, way.generation + 1)
 const leadsTo = async () => {
-  const answer = await host.owner.tcp(MY_ADDRESS, PATIENT)
+  const answer = await host.owner.tcp(MY_ADDRESS)
   // Nothing listens in the instance here, but it is there and says so.
-  if (answer.result === 'refused')
-    return (await host.owner.icmp(MY_ADDRESS, PATIENT)).result === 'answered' ? 'here' : 'nowhere'
+  if (answer.result === 'refused') return (await host.owner.icmp(MY_ADDRESS)).result === 'answered' ? 'here' : 'nowhere'
   return answer.label
 }
 const restart = async () => {
@@ -72,7 +68,7 @@ test('an order that came later has it, also after a restart', async () => {
   assert.equal(await leadsTo(), 'here')
   await restart()
   assert.equal(await leadsTo(), 'here')
-  assert.equal((await host.owner.tcp('fd00:1::c1', PATIENT)).label, 'cloud', 'the way is there all the same')
+  assert.equal((await host.owner.tcp('fd00:1::c1')).label, 'cloud', 'the way is there all the same')
 })
 
 test('what was taken away does not come back with a restart', async () => {
